@@ -1,0 +1,39 @@
+"""What the executor is sent for one attempt, and what it answers."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from onthedot.run import Output, RunStatus, Trigger
+from onthedot.task import Action
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecuteAttempt:
+    """One attempt of a run. It starts at ``start_at`` (aware UTC), not before."""
+
+    run_id: str
+    task_id: str
+    task_version: int
+    trigger: Trigger
+    due_at: datetime
+    start_at: datetime
+    number: int  # 1 is the first
+    action: Action
+    timeout: timedelta  # of the action itself, counted from its start
+    delivery: Literal["at_least_once", "at_most_once"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How an attempt ended. Only the machinery's own troubles are raised instead."""
+
+    status: RunStatus  # succeeded, failed, timed_out or cancelled
+    started_at: datetime | None  # None when it was cancelled before it started
+    finished_at: datetime
+    worker: str
+    output: Output
+    error: str | None = None
+    result: dict[str, Any] | None = None
+    retry_after: timedelta | None = None  # what a server asked for
+    may_retry: bool = True  # False where another attempt would be wrong

@@ -1,0 +1,1 @@
+"""The vocabulary that all parts of Onthedot share, and what puts the parts together."""

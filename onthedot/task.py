@@ -1,0 +1,220 @@
+"""What a client registers: an action, a schedule, policies. These models are the API's shapes.
+
+A model here says only what has the right *shape*; it is decoded again and again, also years later.
+What depends on the moment or the place (an instant in the past, a handler that is not allowed, a
+zone that is unknown) is asked once, at registration, by the part that knows.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from onthedot.duration import Duration, DurationOrZero
+from onthedot.run import RunStatus
+
+#: A definition (the JSON of a TaskSpec) may not be larger; a larger one would wedge a workflow.
+MAX_DEFINITION_BYTES = 64 * 1024
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}$")]
+Instant = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
+class Shape(BaseModel):
+    """A part of the API: fields that it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
+
+
+class OnceSchedule(Shape):
+    """At one instant, or in some time; registration turns ``in`` into ``at``."""
+
+    kind: Literal["once"] = "once"
+    at: Instant | None = None
+    in_: Duration | None = Field(default=None, alias="in")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.at is None) == (self.in_ is None):
+            raise ValueError("give either 'at' (an instant with its offset) or 'in' (a duration)")
+        return self
+
+
+class CronSchedule(Shape):
+    """At the times of a cron expression, read in a time zone (crontab(5), Debian's)."""
+
+    kind: Literal["cron"] = "cron"
+    cron: Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+    timezone: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "UTC"
+
+
+class IntervalSchedule(Shape):
+    """Every so long, counted from ``anchor``; registration sets it to its own time by default."""
+
+    kind: Literal["interval"] = "interval"
+    every: Duration
+    anchor: Instant | None = None
+
+
+Schedule = Annotated[OnceSchedule | CronSchedule | IntervalSchedule, Field(discriminator="kind")]
+
+
+class HttpAction(Shape):
+    """An HTTP request; its run succeeds when the status is one of ``expect``."""
+
+    kind: Literal["http"] = "http"
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2048, strip_whitespace=True)]
+    headers: dict[str, str] = {}
+    body: JsonValue = None
+    expect: Annotated[
+        str, StringConstraints(pattern=r"^[1-5](\d\d|xx)(\s*,\s*[1-5](\d\d|xx))*$", max_length=200)
+    ] = "2xx"
+
+
+class ShellAction(Shape):
+    """A process: ``command`` is its argv, or ``script`` is what ``/bin/sh -c`` gets."""
+
+    kind: Literal["shell"] = "shell"
+    command: list[Annotated[str, StringConstraints(max_length=32_768)]] | None = None
+    script: Annotated[str, StringConstraints(min_length=1)] | None = None
+    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    cwd: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if bool(self.command) == bool(self.script):
+            raise ValueError("give either 'command' (a list: program and arguments) or 'script'")
+        return self
+
+
+class PythonAction(Shape):
+    """A Python function that the operator has allowed."""
+
+    kind: Literal["python"] = "python"
+    handler: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    arguments: dict[str, JsonValue] = {}
+
+
+class WorkflowAction(Shape):
+    """Any Temporal workflow, followed to its end."""
+
+    kind: Literal["workflow"] = "workflow"
+    type: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    queue: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    arguments: list[JsonValue] = []
+
+
+Action = Annotated[
+    HttpAction | ShellAction | PythonAction | WorkflowAction, Field(discriminator="kind")
+]
+
+
+class OverlapPolicy(StrEnum):
+    """What happens when a task is due while its previous run goes on."""
+
+    SKIP = "skip"  # the occurrence does not run; the log says so
+    QUEUE_ONE = "queue_one"  # it runs afterwards; of several that wait, the first
+    QUEUE_ALL = "queue_all"  # all of them run afterwards, one by one
+    CANCEL_RUNNING = "cancel_running"  # the previous run is cancelled, then it runs
+    ALLOW = "allow"  # both run at once
+
+
+class CatchUp(Shape):
+    """What happens to occurrences whose time passed while nothing could run."""
+
+    keep: Literal["all", "latest", "none"] = "latest"
+    within: Duration = timedelta(days=1)
+
+
+class Retry(Shape):
+    """How often, and how soon, a run that failed is tried again."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 1
+    backoff: DurationOrZero = timedelta(seconds=1)
+    factor: Annotated[float, Field(ge=1, le=10)] = 2
+    max_backoff: Duration = timedelta(minutes=1)
+
+    def delay(self, attempt: int) -> timedelta:
+        """How long to wait after the failed attempt number ``attempt`` (1 is the first)."""
+        longest = self.max_backoff.total_seconds()
+        grown = self.backoff.total_seconds() * min(self.factor ** (attempt - 1), 1e9)
+        return timedelta(seconds=min(grown, longest))
+
+
+class Policies(Shape):
+    overlap: OverlapPolicy = OverlapPolicy.SKIP
+    catch_up: CatchUp = CatchUp()
+    retry: Retry = Retry()
+    timeout: Annotated[Duration, Field(le=timedelta(days=7))] = timedelta(minutes=1)
+    delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
+    pause_on_failure: bool = False
+
+
+class TaskSpec(Shape):
+    """All that a client says of a task but its id."""
+
+    name: Name
+    schedule: Schedule
+    action: Action
+    policies: Policies = Policies()
+    tags: Annotated[list[Tag], Field(max_length=20)] = []
+    queue: Slug = "default"
+
+
+class TaskRegistration(TaskSpec):
+    """A task as it is sent to be registered; without an ``id`` it gets one."""
+
+    id: Slug | None = None
+
+    def spec(self) -> TaskSpec:
+        return TaskSpec(**{name: getattr(self, name) for name in TaskSpec.model_fields})
+
+
+class TaskState(StrEnum):
+    ACTIVE = "active"  # its occurrences run
+    PAUSED = "paused"  # its occurrences are skipped until it is resumed
+    FINISHED = "finished"  # no occurrence is left
+    DELETED = "deleted"  # taken back by a client; its log stays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A registered task as it is stored. All instants are aware UTC."""
+
+    id: str
+    spec: TaskSpec
+    state: TaskState
+    version: int  # raised by each change
+    engine_version: int  # the version that its workflow has taken; 0 before the first
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    next_due_at: datetime | None
+    last_run_at: datetime | None
+    last_status: RunStatus | None
+    run_count: int
+    failure_count: int
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the engine has taken the last change."""
+        return self.engine_version >= self.version
+
+
+def as_json(model: BaseModel) -> dict[str, Any]:
+    """The JSON that the API shows for ``model``, under the names that clients write."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)

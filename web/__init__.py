@@ -1,0 +1,1 @@
+"""The web app: a JSON API and server-rendered pages. It keeps no state of its own."""
