@@ -1,0 +1,263 @@
+"""Reading tasks and runs for lists, counts and figures. Pages go by keyset, never by offset."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from psycopg import sql
+
+from onthedot.database.pool import Connection
+from onthedot.database.queries import load
+from onthedot.database.runs import read_run
+from onthedot.database.tasks import read_task
+from onthedot.errors import FieldError, InvalidInput
+from onthedot.run import Run, RunStatus, Trigger
+from onthedot.task import Task, TaskState
+
+SQL = load(Path(__file__).with_suffix(".sql"))
+
+TaskSort = Literal["next_due", "created", "name"]
+T = TypeVar("T")
+
+_MOST_COUNTED = 200_000  # rows of the log that one figure looks at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks. What is None or empty does not filter; deleted ones only where asked for."""
+
+    states: Sequence[TaskState] = ()
+    schedule: str | None = None  # the kind
+    action: str | None = None  # the kind
+    tag: str | None = None
+    text: str | None = None  # a part of the name or the id, in any case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs. ``since`` and ``until`` (aware) are of the due time; ``until`` is exclusive."""
+
+    task_id: str | None = None
+    statuses: Sequence[RunStatus] = ()
+    trigger: Trigger | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some items, and the cursor that gives those which follow."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The state of the whole. Lags are milliseconds, of scheduled runs due in the last hour."""
+
+    tasks: dict[TaskState, int]
+    runs_last_hour: dict[RunStatus, int]
+    runs_last_day: dict[RunStatus, int]
+    counted_all: bool  # False when the log has more runs than the figures look at
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
+    lag_max_ms: float | None
+    pending_changes: int  # tasks of which the engine has not taken the last change
+    pending_requests: int  # triggers, backfills and cancels that it has not been sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """How a sort orders tasks, and which come after the one at a cursor."""
+
+    by: str
+    after: str
+    after_null: str = "false"  # the same where the value at the cursor is NULL
+
+
+_ORDERS: dict[TaskSort, _Order] = {
+    "next_due": _Order(
+        "next_due_at ASC NULLS LAST, id",
+        "((next_due_at, id) > (%(at)s::timestamptz, %(at_id)s) OR next_due_at IS NULL)",
+        "(next_due_at IS NULL AND id > %(at_id)s)",
+    ),
+    "created": _Order(
+        "created_at DESC, id DESC", "(created_at, id) < (%(at)s::timestamptz, %(at_id)s)"
+    ),
+    "name": _Order("lower(name), id", "(lower(name), id) > (lower(%(at)s), %(at_id)s)"),
+}
+
+
+async def list_tasks(
+    conn: Connection,
+    wanted: TaskFilter,
+    *,
+    sort: TaskSort = "next_due",
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[Task]:
+    """A page of tasks; raise InvalidInput when ``cursor`` is none of this list's."""
+    where, values = _which_tasks(wanted)
+    if cursor is not None:
+        at, at_id = _read_cursor(cursor, sort)
+        where.append(_ORDERS[sort].after if at is not None else _ORDERS[sort].after_null)
+        values |= {"at": at, "at_id": at_id}
+    query = _compose("list_tasks", where, limit + 1, order=sql.SQL(_ORDERS[sort].by))
+    rows = await (await conn.execute(query, values)).fetchall()
+    items = [read_task(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return Page(
+        items, _write_cursor(sort, _sorted_by(items[-1], sort), items[-1].id) if more else None
+    )
+
+
+async def count_tasks(conn: Connection, wanted: TaskFilter) -> int:
+    where, values = _which_tasks(wanted)
+    row = await (await conn.execute(_compose("count_tasks", where), values)).fetchone()
+    return int(row["tasks"]) if row else 0
+
+
+async def list_runs(
+    conn: Connection, wanted: RunFilter, *, cursor: str | None = None, limit: int = 50
+) -> Page[Run]:
+    """A page of the log, newest due time first, without outputs, results and attempts."""
+    where, values = _which_runs(wanted)
+    if cursor is not None:
+        at, at_id = _read_cursor(cursor, "due")
+        where.append("(due_at, run_id) < (%(at)s::timestamptz, %(at_id)s)")
+        values |= {"at": at, "at_id": at_id}
+    rows = await (await conn.execute(_compose("list_runs", where, limit + 1), values)).fetchall()
+    items = [read_run(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return Page(
+        items,
+        _write_cursor("due", items[-1].due_at.isoformat(), items[-1].run_id) if more else None,
+    )
+
+
+async def upcoming_tasks(conn: Connection, *, before: datetime, limit: int = 500) -> list[Task]:
+    """Active tasks that are due next before ``before`` (aware), soonest first."""
+    found = await conn.execute(SQL["upcoming_tasks"], {"before": before, "limit": limit})
+    return [read_task(row) for row in await found.fetchall()]
+
+
+async def tags(conn: Connection, *, limit: int = 500) -> dict[str, int]:
+    """The tags in use, each with its number of tasks."""
+    found = await conn.execute(SQL["tags"], {"limit": limit})
+    return {row["tag"]: row["tasks"] for row in await found.fetchall()}
+
+
+async def figures(conn: Connection, *, now: datetime) -> Figures:
+    """The state of the whole at ``now`` (aware)."""
+    bound = {"now": now, "limit": _MOST_COUNTED}
+    states = await (await conn.execute(SQL["task_states"])).fetchall()
+    statuses = await (await conn.execute(SQL["run_statuses"], bound)).fetchall()
+    lag = await _one(conn, "lag", bound)
+    pending = await _one(conn, "pending", {})
+    p50, p99 = lag["percentiles"] or (None, None)
+    return Figures(
+        tasks=dict.fromkeys(TaskState, 0)
+        | {TaskState(row["state"]): row["tasks"] for row in states},
+        runs_last_hour={RunStatus(row["status"]): row["hour"] for row in statuses if row["hour"]},
+        runs_last_day={RunStatus(row["status"]): row["day"] for row in statuses},
+        counted_all=sum(row["day"] for row in statuses) < _MOST_COUNTED,
+        lag_p50_ms=p50,
+        lag_p99_ms=p99,
+        lag_max_ms=lag["max_ms"],
+        pending_changes=pending["changes"],
+        pending_requests=pending["requests"],
+    )
+
+
+def _which_tasks(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
+    conditions = {
+        "state = ANY(%(states)s)": [str(state) for state in wanted.states],
+        "spec -> 'schedule' ->> 'kind' = %(schedule)s": wanted.schedule,
+        "spec -> 'action' ->> 'kind' = %(action)s": wanted.action,
+        "tags @> ARRAY[%(tag)s]": wanted.tag,
+        "(name ILIKE %(text)s OR id ILIKE %(text)s)": wanted.text and _anywhere(wanted.text),
+    }
+    names = ("states", "schedule", "action", "tag", "text")
+    where = [condition for condition, value in conditions.items() if value]
+    if TaskState.DELETED not in wanted.states:
+        where.append("state <> 'deleted'")  # the indexes are partial: they want it said
+    return where, dict(zip(names, conditions.values(), strict=True))
+
+
+def _which_runs(wanted: RunFilter) -> tuple[list[str], dict[str, Any]]:
+    conditions = {
+        "task_id = %(task_id)s": wanted.task_id,
+        "trigger = %(trigger)s": wanted.trigger and str(wanted.trigger),
+        "due_at >= %(since)s": wanted.since,
+        "due_at < %(until)s": wanted.until,
+    }
+    names = ("task_id", "trigger", "since", "until")
+    where = [condition for condition, value in conditions.items() if value is not None]
+    if wanted.statuses:
+        # Written out: a partial index is not used for a value that is not known when planning.
+        given = ", ".join(f"'{RunStatus(status)}'" for status in wanted.statuses)
+        where.append(f"status IN ({given})")
+    return where, dict(zip(names, conditions.values(), strict=True))
+
+
+def _compose(
+    name: str, where: Sequence[str], limit: int = 0, order: sql.SQL | None = None
+) -> sql.Composed:
+    conditions = sql.SQL(" AND ").join(map(sql.SQL, where)) if where else sql.SQL("true")
+    return sql.SQL(SQL[name]).format(
+        where=conditions, limit=sql.Literal(limit), order=order or sql.SQL("")
+    )
+
+
+def _anywhere(text: str) -> str:
+    """The LIKE pattern of ``text`` anywhere: its own wildcards are plain letters."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _sorted_by(task: Task, sort: TaskSort) -> str | None:
+    match sort:
+        case "name":
+            return task.spec.name
+        case "created":
+            return task.created_at.isoformat()
+        case "next_due":
+            return task.next_due_at.isoformat() if task.next_due_at else None
+
+
+def _write_cursor(sort: str, value: str | None, item_id: str) -> str:
+    text = json.dumps([sort, value, item_id], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, sort: str) -> tuple[str | None, str]:
+    """The sorted value and the id that a cursor stands at; raise InvalidInput."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        given, value, item_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        if given != sort or not isinstance(item_id, str) or "\x00" in item_id:
+            raise ValueError(f"a cursor of {given}")
+        if value is not None and sort != "name":
+            datetime.fromisoformat(value)
+    except (ValueError, TypeError, binascii.Error, UnicodeDecodeError):
+        raise InvalidInput(
+            FieldError(
+                "cursor",
+                cursor,
+                "is no cursor of this list",
+                "Pass next_cursor of the answer before, with the same sort; begin without one.",
+            )
+        ) from None
+    return value, item_id
+
+
+async def _one(conn: Connection, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    row = await (await conn.execute(SQL[name], values)).fetchone()
+    assert row is not None  # an aggregate has one row always
+    return row
