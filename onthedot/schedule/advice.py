@@ -53,16 +53,12 @@ def _of_days(fields: cron.Cron) -> Iterator[ScheduleWarning]:
 
 
 def _of_steps(fields: cron.Cron) -> Iterator[ScheduleWarning]:
-    for unit, field in (
-        ("minute", fields.minute),
-        ("hour", fields.hour),
-        ("second", fields.second),
-    ):
-        if field and not field.says_what_it_means and not field.uses_hash and "/" in field.text:
+    for field in (fields.second, fields.minute, fields.hour):
+        if field is not None and field.is_uneven:
             values = ", ".join(map(str, field.values))
             yield ScheduleWarning(
                 "uneven_step",
-                f"The {unit} {field.text} means {values}: the count starts again each time."
+                f"The {field.kind.name} {field.text} is {values}, and then from the start again."
                 " For every so long, use an interval.",
             )
 

@@ -5,26 +5,35 @@ lists, ranges and steps; ``@daily`` and the like. Beyond it: a field of seconds 
 last day of the month), ``MON#2`` (the second Monday), ``H`` (a value fixed by the task's id, as
 Jenkins has it), ``5/15`` (from 5 on, every 15th) and ranges that wrap (``22-2``, ``FRI-MON``).
 
-Fields are read here, so that what is wrong with one is said in our words; croniter is given nothing
-but numbers, ``*``, ``L`` and ``#`` and steps through naive times.
+croniter is given nothing but numbers, ``*``, ``L`` and ``#``, and steps through naive times.
 """
 
 import copy
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
 
 from croniter import CroniterBadDateError, croniter
 
 from onthedot.errors import FieldError, InvalidInput
+from onthedot.schedule.fields import (
+    DAY,
+    HOUR,
+    MINUTE,
+    MONTH,
+    SECOND,
+    WEEKDAY,
+    Field,
+    WrongField,
+    read_field,
+)
 
 #: No due time is looked for before or after these years.
 FIRST_YEAR, LAST_YEAR = 1970, 2200
 
+KINDS = (SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY)
 NICKNAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -34,77 +43,6 @@ NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-
-
-class _Kind(NamedTuple):
-    name: str
-    low: int
-    high: int
-    names: tuple[str, ...] = ()
-    hash_high: int | None = None  # H stays at or below it
-
-    def number(self, text: str) -> int | None:
-        if text.upper() in self.names:
-            return self.names.index(text.upper()) + self.low
-        number = int(text) if re.fullmatch(r"[0-9]{1,4}", text) else -1
-        return number if self.low <= number <= self.high else None
-
-    @property
-    def title(self) -> str:
-        return f"An {self.name}" if self.name == "hour" else f"A {self.name}"
-
-    @property
-    def range(self) -> str:
-        names = f" or {self.names[0]}-{self.names[-1]}" if self.names else ""
-        return f"{self.low}-{self.high}{names}"
-
-
-_MONTHS = (
-    *("JAN", "FEB", "MAR", "APR", "MAY", "JUN"),
-    *("JUL", "AUG", "SEP", "OCT", "NOV", "DEC"),
-)
-_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-_SECOND = _Kind("second", 0, 59)
-_MINUTE = _Kind("minute", 0, 59)
-_HOUR = _Kind("hour", 0, 23)
-_DAY = _Kind("day of the month", 1, 31, hash_high=28)
-_MONTH = _Kind("month", 1, 12, _MONTHS)
-_WEEKDAY = _Kind("day of the week", 0, 7, _WEEKDAYS, hash_high=6)
-_KINDS = (_SECOND, _MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY)
-
-_ITEM = re.compile(
-    r"(?P<star>\*)(?:/(?P<star_step>[0-9]{1,4}))?"
-    r"|(?P<hash>[Hh])(?:\((?P<hash_low>\w+)-(?P<hash_high>\w+)\))?(?:/(?P<hash_step>[0-9]{1,4}))?"
-    r"|(?P<low>\w+)(?:-(?P<high>\w+))?(?:/(?P<step>[0-9]{1,4}))?",
-    re.ASCII,
-)
-_NTH = re.compile(r"(?P<weekday>\w+)#(?P<nth>[1-5])", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field that has been read: ``values`` and, for days, what depends on the month."""
-
-    text: str  # as it was written
-    values: tuple[int, ...]  # in order; all that the field allows when it is open
-    special: tuple[str, ...] = ()  # "l", or weekdays such as "1#2"
-    is_open: bool = False  # a lone *
-    starts_with_star: bool = False
-    steps_through_all: bool = False  # *, */n, a/n or H/n: it follows elapsed time
-    says_what_it_means: bool = True  # False where a number list is clearer than the text
-    uses_hash: bool = False
-
-    def for_croniter(self) -> str:
-        return "*" if self.is_open else ",".join([*map(str, self.values), *self.special])
-
-    def in_words(self) -> str:
-        """What cron-descriptor is given, which takes ``*/50`` to be every 50 minutes."""
-        return self.text if self.says_what_it_means else ",".join(map(str, self.values))
-
-    def parts_in_words(self) -> list[str]:
-        """The same for days: numbers, and each special by itself."""
-        plain = [self.in_words()] if self.values and not self.is_open else []
-        return plain + [one.upper() for one in self.special]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +59,7 @@ class Cron:
     @property
     def follows_elapsed_time(self) -> bool:
         """Whether it is what cron(8) calls a wildcard job: its hour or minute begins with ``*``."""
-        return self.minute.steps_through_all or self.hour.steps_through_all
+        return bool(self.minute.steps or self.hour.steps)
 
     @property
     def either_day(self) -> bool:
@@ -221,23 +159,17 @@ def read(expression: str, task_id: str) -> Cron:
     Raises InvalidInput with one error for each field that is wrong, all named ``schedule.cron``.
     """
     texts = _split(expression)
-    kinds = _KINDS if len(texts) == 6 else _KINDS[1:]
+    kinds = KINDS if len(texts) == 6 else KINDS[1:]
     fields: list[Field] = []
     errors: list[FieldError] = []
     for kind, text in zip(kinds, texts, strict=True):
         try:
-            fields.append(_field(kind, text, task_id))
+            fields.append(read_field(kind, text, task_id))
         except WrongField as wrong:
             errors.append(FieldError("schedule.cron", expression, wrong.problem, wrong.remedy))
     InvalidInput.raise_if_any(errors)
     second = fields.pop(0) if len(fields) == 6 else None
     return Cron(second, *fields)
-
-
-class WrongField(Exception):  # noqa: N818 - says what is wrong, as the tree of errors.py does
-    def __init__(self, problem: str, remedy: str) -> None:
-        self.problem, self.remedy = problem, remedy
-        super().__init__(problem, remedy)
 
 
 def _split(expression: str) -> list[str]:
@@ -273,122 +205,3 @@ def _nickname(text: str) -> str:
 
 def _refused(expression: str, problem: str, remedy: str) -> InvalidInput:
     return InvalidInput(FieldError("schedule.cron", expression, problem, remedy))
-
-
-def _field(kind: _Kind, text: str, task_id: str) -> Field:
-    values: set[int] = set()
-    special: set[str] = set()
-    open_steps = False
-    uses_hash = re.search(r"(^|,)h", text, re.IGNORECASE) is not None
-    for number, item in enumerate(text.split(",")):
-        if kind is _DAY and item.upper() == "L":
-            special.add("l")
-        elif kind is _WEEKDAY and (nth := _NTH.fullmatch(item)):
-            special.add(f"{_number(kind, nth['weekday'], item) % 7}#{nth['nth']}")
-        else:
-            found, is_open_step = _item(kind, item, f"{task_id}/{kind.name}/{number}")
-            values.update(found)
-            open_steps = open_steps or is_open_step
-    return Field(
-        text=text,
-        values=tuple(sorted({value % 7 for value in values} if kind is _WEEKDAY else values)),
-        special=tuple(sorted(special)),
-        is_open=text == "*",
-        starts_with_star=text.startswith("*"),
-        steps_through_all=text.startswith("*") or open_steps,
-        says_what_it_means=not special and not uses_hash and _is_plain(kind, text),
-        uses_hash=uses_hash,
-    )
-
-
-def _is_plain(kind: _Kind, text: str) -> bool:
-    """Whether a step in ``text`` is evenly spaced also where the field starts again."""
-    size = _last(kind) - kind.low + 1
-    steps = [item.rpartition("/") for item in text.split(",") if "/" in item]
-    if kind is _DAY or not steps:
-        return True
-    return (
-        "," not in text
-        and kind is not _WEEKDAY
-        and all(
-            size % int(step) == 0 and int(step) < size and (first == "*" or "-" in first)
-            for first, _, step in steps
-        )
-    )
-
-
-def _item(kind: _Kind, item: str, seed: str) -> tuple[Iterable[int], bool]:
-    """The values of one item of a list, and whether it steps through the whole field."""
-    match = _ITEM.fullmatch(item)
-    if match is None:
-        raise _unreadable(kind, item)
-    if match["star"]:
-        return range(kind.low, _last(kind) + 1, _read_step(kind, match["star_step"], item)), True
-    if match["hash"]:
-        low, high = kind.low, kind.hash_high or kind.high
-        if match["hash_low"]:
-            low, high = (_number(kind, match[one], item) for one in ("hash_low", "hash_high"))
-            if low > high:
-                raise WrongField(
-                    f"in the {kind.name} {item}, {low} is after {high}", "Swap the two"
-                )
-        if match["hash_step"] is None:
-            return (low + _hash(seed) % (high - low + 1),), False
-        step = _read_step(kind, match["hash_step"], item)
-        first = low + _hash(seed) % min(step, high - low + 1)
-        return range(first, high + 1, step), match["hash_low"] is None
-    return _numbers(kind, match, item)
-
-
-def _numbers(kind: _Kind, match: re.Match[str], item: str) -> tuple[Iterable[int], bool]:
-    low = _number(kind, match["low"], item)
-    if match["high"] is None and match["step"] is None:
-        return (low,), False
-    step = _read_step(kind, match["step"], item)
-    if match["high"] is None:
-        return range(low, max(low, _last(kind)) + 1, step), True
-    high = _number(kind, match["high"], item)
-    if low > high:
-        size = _last(kind) - kind.low + 1  # the range goes past the end and on from the start
-        return (
-            (one - kind.low) % size + kind.low for one in range(low, high + size + 1, step)
-        ), False
-    return range(low, high + 1, step), False
-
-
-def _last(kind: _Kind) -> int:
-    return 6 if kind is _WEEKDAY else kind.high  # 7 is Sunday again
-
-
-def _number(kind: _Kind, text: str, item: str) -> int:
-    number = kind.number(text)
-    if number is None:
-        inside = f" in {item}" if item != text else ""
-        raise WrongField(
-            f"the {kind.name} {text}{inside} does not exist", f"{kind.title} is {kind.range}"
-        )
-    return number
-
-
-def _read_step(kind: _Kind, text: str | None, item: str) -> int:
-    step = 1 if text is None else int(text)
-    if step == 0:
-        raise WrongField(f"the {kind.name} {item} has a step of zero", "Give a step of 1 or more")
-    return step
-
-
-def _unreadable(kind: _Kind, item: str) -> WrongField:
-    if item == "?":
-        return WrongField(
-            f"the {kind.name} is ?, which is not read",
-            "Write *; days of the week are 0-7, Sunday is 0 and 7",
-        )
-    extra = {_DAY: ", L for the last day", _WEEKDAY: ", MON#2 for the second Monday"}.get(kind, "")
-    return WrongField(
-        f"the {kind.name} {item or '(empty)'} cannot be read",
-        f"{kind.title} is {kind.range}, *, a list (1,2), a range (1-5), a step (*/5 or 1-5/2){extra}",
-    )
-
-
-def _hash(seed: str) -> int:
-    return int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=8).digest(), "big")
