@@ -1,0 +1,181 @@
+"""The overview, what runs when, who does the work, and the choice of a zone."""
+
+import heapq
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby, islice, takewhile
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from starlette.responses import RedirectResponse, Response
+
+from onthedot.database import lists
+from onthedot.database.pool import connection
+from onthedot.engine import EngineHealth
+from onthedot.schedule import due_times, zones
+from onthedot.task import Task
+from web.pages.look import ZONE_COOKIE, show
+from web.pages.query import choice
+from web.pages.runs import names_of
+from web.rendering import page
+from web.security import Admin, local_path
+from web.services import Given, Services
+
+router = APIRouter()
+
+_NEXT, _LATEST = 10, 12
+_HORIZONS = {
+    "1h": ("Next hour", "hour", timedelta(hours=1)),
+    "1d": ("Next day", "day", timedelta(days=1)),
+}
+_MOST_DUE = 500  # occurrences on the page of what runs when
+_ASK_ENGINE_EVERY = 3.0  # seconds; the pages that are open ask far more often
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How a part of the installation is, in plain words."""
+
+    name: str
+    ok: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    due_at: datetime
+    task: Task
+
+
+@router.get("/")
+async def overview(request: Request, services: Given, caller: Admin) -> Response:
+    now = datetime.now(UTC)
+    async with connection(services.pool) as conn:
+        figures = await lists.figures(conn, now=now)
+        upcoming = await lists.upcoming_tasks(
+            conn, before=now + timedelta(days=36_500), limit=_NEXT
+        )
+        runs = await lists.list_runs(conn, lists.RunFilter(), limit=_LATEST)
+        names = await names_of(conn, runs.items)
+    return show(
+        request,
+        "overview",
+        section="/",
+        stream="/events",
+        figures=figures,
+        upcoming=upcoming,
+        runs=runs.items,
+        names=names,
+        health=parts(await engine_health(request, services), figures),
+    )
+
+
+@router.get("/upcoming")
+async def upcoming(
+    request: Request, services: Given, caller: Admin, within: str = "1h"
+) -> Response:
+    horizon = choice("within", within, _HORIZONS) or "1h"
+    now = datetime.now(UTC)
+    end = now + _HORIZONS[horizon][2]
+    async with connection(services.pool) as conn:
+        tasks = await lists.upcoming_tasks(conn, before=end, limit=_MOST_DUE)
+    found = list(islice(occurrences(tasks, now, end), _MOST_DUE + 1))
+    by_minute = groupby(found[:_MOST_DUE], lambda one: one.due_at.replace(second=0, microsecond=0))
+    return show(
+        request,
+        "upcoming",
+        section="/upcoming",
+        stream="/events",
+        minutes=[(minute, list(due)) for minute, due in by_minute],
+        cut=len(found) > _MOST_DUE,
+        horizon=horizon,
+        horizon_words=_HORIZONS[horizon][1],
+        horizons=[(value, text) for value, (text, _, _) in _HORIZONS.items()],
+    )
+
+
+def occurrences(tasks: list[Task], now: datetime, end: datetime) -> Iterator[Occurrence]:
+    """What is due after ``now`` and before ``end`` (aware), in order."""
+
+    def of(task: Task) -> Iterator[Occurrence]:
+        due = due_times(task.spec.schedule, task.id, now)
+        return (Occurrence(moment, task) for moment in takewhile(lambda one: one < end, due))
+
+    return heapq.merge(*map(of, tasks), key=lambda one: (one.due_at, one.task.id))
+
+
+@router.get("/workers")
+async def workers(request: Request, services: Given, caller: Admin) -> Response:
+    async with connection(services.pool) as conn:
+        figures = await lists.figures(conn, now=datetime.now(UTC))
+    health = await engine_health(request, services)
+    return show(
+        request,
+        "workers",
+        section="/workers",
+        stream="/events",
+        health=parts(health, figures),
+        engine=health,
+    )
+
+
+async def engine_health(request: Request, services: Services) -> EngineHealth:
+    """What the engine said of itself and its workers, at most some seconds ago."""
+    state = request.app.state
+    asked_at, known = getattr(state, "engine_health", (0.0, None))
+    if known is None or time.monotonic() - asked_at > _ASK_ENGINE_EVERY:
+        known = await services.engine.health()
+        state.engine_health = (time.monotonic(), known)
+    found: EngineHealth = known
+    return found
+
+
+def parts(engine: EngineHealth, figures: lists.Figures) -> list[Part]:
+    """Postgres has just given ``figures``, so it answers."""
+    found = [Part("Postgres", True, "It answers, and keeps the tasks and the log.")]
+    if not engine.reachable:
+        return [
+            *found,
+            Part("Temporal", False, f"{engine.detail}. Changes are kept until it is back."),
+        ]
+    version = f" (server {engine.server_version})" if engine.server_version else ""
+    found.append(Part("Temporal", True, f"It answers{version}, and keeps the time."))
+    found.append(_workers(engine))
+    waiting = figures.pending_changes + figures.pending_requests
+    if waiting:
+        text = f"{waiting} not yet with the engine; they are sent again by themselves."
+        found.append(Part("Changes", False, text))
+    return found
+
+
+def _workers(engine: EngineHealth) -> Part:
+    schedulers = sum(worker.schedules for worker in engine.workers)
+    executors = sum(worker.executes for worker in engine.workers)
+    if not schedulers or not executors:
+        missing = "schedules tasks" if not schedulers else "runs them"
+        return Part("Workers", False, f"None {missing}: start one with onthedot worker.")
+    return Part("Workers", True, f"{executors} run tasks, {schedulers} schedule them.")
+
+
+@router.get("/zone")
+async def choose_zone(request: Request, caller: Admin, back: str = "/") -> Response:
+    return page(request, "zone.html", back=local_path(back), zones=sorted(zones.names()))
+
+
+@router.post("/zone")
+async def keep_zone(
+    services: Given, caller: Admin, zone: Annotated[str, Form()], back: Annotated[str, Form()] = "/"
+) -> Response:
+    choice("zone", zone, zones.names())
+    response = RedirectResponse(local_path(back), 303)
+    response.set_cookie(
+        ZONE_COOKIE,
+        zone,
+        max_age=400 * 86_400,
+        secure=services.settings.secure_cookies,
+        httponly=True,
+        samesite="lax",
+    )
+    return response

@@ -1,0 +1,212 @@
+"""The form that registers or changes a task, and the due times shown beside it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import FormData
+from starlette.responses import RedirectResponse, Response
+
+from onthedot import schedule as schedules
+from onthedot.database import tasks
+from onthedot.database.pool import connection
+from onthedot.errors import InvalidInput, TaskExists, VersionMismatch
+from onthedot.schedule import zones
+from onthedot.task import CronSchedule, Schedule
+from web.forms import TaskForm
+from web.pages import words
+from web.pages.look import viewer_zone
+from web.rendering import page
+from web.security import Admin
+from web.services import Given
+from web.shape_errors import field_errors
+
+router = APIRouter()
+
+_SCHEDULE: TypeAdapter[Schedule] = TypeAdapter(Schedule)
+_SHOWN = 8  # due times in a preview
+
+PRESETS = (
+    ("* * * * *", "Every minute"),
+    ("*/15 * * * *", "Every 15 minutes"),
+    ("0 * * * *", "Hourly"),
+    ("0 9 * * *", "Daily at 9"),
+    ("0 9 * * MON-FRI", "Weekdays at 9"),
+    ("0 9 * * MON", "Mondays at 9"),
+    ("0 9 L * *", "Last day of the month"),
+)
+
+LABELS = {
+    "name": "Name",
+    "id": "Id",
+    "tags": "Tags",
+    "queue": "Queue",
+    "once.at": "Date and time",
+    "once.timezone": "Time zone",
+    "once.in": "After",
+    "cron.cron": "Cron expression",
+    "cron.timezone": "Time zone",
+    "interval.every": "Every",
+    "http.url": "URL",
+    "http.headers": "Headers",
+    "http.body": "Body",
+    "http.expect": "Succeeds on",
+    "shell.command": "Program and arguments",
+    "shell.script": "Script",
+    "shell.env": "Environment",
+    "shell.cwd": "Working directory",
+    "python.handler": "Handler",
+    "python.arguments": "Arguments",
+    "workflow.type": "Workflow type",
+    "workflow.queue": "Its task queue",
+    "workflow.arguments": "Arguments",
+    "policies.timeout": "Timeout",
+    "policies.retry.attempts": "Attempts",
+    "policies.retry.backoff": "Wait before the second attempt",
+    "policies.retry.factor": "Factor",
+    "policies.retry.max_backoff": "Longest wait",
+    "policies.catch_up.within": "How old a missed occurrence may be",
+}
+#: Errors in one of these open the part of the form that is folded.
+_FOLDED = ("policies.", "tags", "queue", "id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a schedule comes to; or the ``problem`` with it, in words."""
+
+    problem: str | None = None
+    description: str = ""
+    due: list[datetime]
+    warnings: list[str]
+    zone: ZoneInfo
+
+
+@router.get("/tasks/new")
+async def new_task(request: Request, services: Given, caller: Admin) -> Response:
+    form = TaskForm.empty(viewer_zone(request).key)
+    known = {name: value for name, value in request.query_params.items() if name in form.values}
+    form.values |= known
+    return _page(request, services, form)
+
+
+@router.post("/tasks")
+async def register_task(request: Request, services: Given, caller: Admin) -> Response:
+    form = TaskForm.sent(await request.form())
+    registration = form.registration()
+    if registration is not None:
+        try:
+            task = await services.registration.register(registration, by=caller.name)
+            return RedirectResponse(f"/tasks/{task.id}?done=registered", 303)
+        except InvalidInput as error:
+            form.refuse(*error.fields)
+        except TaskExists as error:
+            form.errors["id"] = f"{error}. Choose another, or leave it empty."
+    return _page(request, services, form, status=422)
+
+
+@router.get("/tasks/{task_id}/edit")
+async def edit_task(request: Request, services: Given, caller: Admin, task_id: str) -> Response:
+    async with connection(services.pool) as conn:
+        task = await tasks.get_task(conn, task_id)
+    zone = viewer_zone(request).key
+    form = TaskForm.of(task.spec, task_id=task.id, version=task.version, timezone=zone)
+    return _page(request, services, form, task_id=task_id)
+
+
+@router.post("/tasks/{task_id}/edit")
+async def revise_task(request: Request, services: Given, caller: Admin, task_id: str) -> Response:
+    form = TaskForm.sent(await request.form())
+    form.values["id"] = task_id
+    registration = form.registration()
+    if registration is not None:
+        version = form.values["version"]
+        try:
+            await services.registration.revise(
+                task_id,
+                registration.spec(),
+                by=caller.name,
+                if_version=int(version) if version.isdecimal() else None,
+            )
+            return RedirectResponse(f"/tasks/{task_id}?done=changed", 303)
+        except InvalidInput as error:
+            form.refuse(*error.fields)
+        except VersionMismatch:
+            form.other_errors.append(
+                "Somebody changed this task meanwhile. Open its page to see how, and edit it again."
+            )
+    return _page(request, services, form, task_id=task_id, status=422)
+
+
+@router.post("/tasks/preview")
+async def preview_task(request: Request, services: Given, caller: Admin) -> Response:
+    """The due times of a form as it stands: alone for HTMX, else with the whole form again."""
+    sent = await request.form()
+    form = TaskForm.sent(sent)
+    if preset := _text(sent, "preset"):
+        form.values |= {"schedule.kind": "cron", "cron.cron": preset}
+    found = preview(form, viewer_zone(request))
+    if "hx-request" in request.headers:
+        return page(request, "fragments/preview.html", preview=found)
+    return _page(request, services, form, task_id=_text(sent, "editing") or None)
+
+
+def preview(form: TaskForm, viewer: ZoneInfo) -> Preview | None:
+    """What the form's schedule comes to now; None where nothing has been typed yet."""
+    trial = TaskForm(values=form.values)
+    sent = trial.schedule()
+    if not any(sent.get(name) for name in ("at", "in", "cron", "every")) and not form.errors:
+        return None
+    now, task_id = datetime.now(UTC), form.values["id"]
+    try:
+        schedule = schedules.resolve(_SCHEDULE.validate_python(sent), now)
+        trial.refuse(*schedules.check(schedule, now, task_id))
+    except ValidationError as error:
+        found = field_errors(
+            {**one, "loc": ("schedule", *one["loc"])} for one in error.errors(include_url=False)
+        )
+        trial.refuse(*found)
+    problems = [*trial.errors.values(), *trial.other_errors]
+    if problems:
+        return Preview(problem=problems[0], due=[], warnings=[], zone=viewer)
+    zone = zones.zone(schedule.timezone) if isinstance(schedule, CronSchedule) else viewer
+    return Preview(
+        description=words.describe(schedule, task_id),
+        due=list(islice(schedules.due_times(schedule, task_id, now), _SHOWN)),
+        warnings=[one.message for one in schedules.warnings(schedule, task_id, now)],
+        zone=zone,
+    )
+
+
+def _page(
+    request: Request,
+    services: Given,
+    form: TaskForm,
+    *,
+    task_id: str | None = None,
+    status: int = 200,
+) -> Response:
+    return page(
+        request,
+        "task_form.html",
+        status,
+        section="/tasks",
+        form=form,
+        task_id=task_id,
+        action=f"/tasks/{task_id}/edit" if task_id else "/tasks",
+        labels=LABELS,
+        presets=PRESETS,
+        zones=sorted(zones.names()),
+        handlers=[name for name in services.settings.handlers if not name.endswith(":*")],
+        more_open=any(name.startswith(_FOLDED) for name in form.errors),
+        preview=preview(form, viewer_zone(request)),
+    )
+
+
+def _text(sent: FormData, name: str) -> str:
+    value: Any = sent.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,150 @@
+"""The list of scheduled tasks, a task, and what one does to it with a button."""
+
+from datetime import UTC, datetime
+from itertools import islice
+from statistics import median
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from starlette.responses import RedirectResponse, Response
+
+from onthedot.database import lists, tasks
+from onthedot.database.pool import connection
+from onthedot.run import Run
+from onthedot.schedule import due_times, zones
+from onthedot.task import CronSchedule, Task, TaskState, as_json
+from web.forms import ACTION_KINDS
+from web.pages import words
+from web.pages.look import done, show, temporal_workflow, viewer_zone
+from web.pages.query import Key, choice, pages, plain
+from web.rendering import page
+from web.security import Admin, local_path
+from web.services import Given
+
+router = APIRouter()
+
+_PAGE = 50
+_RUNS = 15  # on a task's page
+_DUE = 8
+_SORTS: dict[lists.TaskSort, str] = {"next_due": "next due", "created": "newest", "name": "name"}
+_STATES = (TaskState.ACTIVE, TaskState.PAUSED, TaskState.FINISHED)
+
+#: The page that a button was pressed on, to come back to.
+Back = Annotated[str | None, Form()]
+
+
+@router.get("/tasks")
+async def list_tasks(
+    request: Request,
+    services: Given,
+    caller: Admin,
+    search: str = "",
+    state: str = "",
+    action: str = "",
+    tag: str = "",
+    sort: str = "next_due",
+    cursor: str | None = None,
+) -> Response:
+    filters = {"search": search, "state": state, "action": action, "tag": tag}
+    states = [TaskState(state)] if choice("state", state, TaskState) else []
+    wanted = lists.TaskFilter(
+        states=states,
+        action=choice("action", action, ACTION_KINDS),
+        tag=plain(tag),
+        text=plain(search),
+    )
+    order: Any = choice("sort", sort, _SORTS) or "next_due"
+    async with connection(services.pool) as conn:
+        found = await lists.list_tasks(conn, wanted, sort=order, cursor=cursor, limit=_PAGE)
+    return show(
+        request,
+        "tasks",
+        section="/tasks",
+        stream="/events",
+        tasks=found.items,
+        filters=filters | {"sort": order},
+        filtered=any(filters.values()) or cursor is not None,
+        states=_STATES,
+        action_kinds=ACTION_KINDS,
+        sorts=_SORTS.items(),
+        first_page=cursor is None,
+        **pages(request, found.next_cursor),
+    )
+
+
+@router.get("/tasks/{task_id}")
+async def show_task(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
+    async with connection(services.pool) as conn:
+        task = await tasks.get_task(conn, task_id)
+        found = await lists.list_runs(conn, lists.RunFilter(task_id=task_id), limit=_RUNS)
+    return show(
+        request,
+        "task",
+        section="/tasks",
+        stream=f"/events?task={task_id}",
+        task=task,
+        runs=found.items,
+        names={task.id: task.spec.name},
+        lags=_lags(found.items),
+        due=_due(task, datetime.now(UTC)),
+        due_zone=_zone(task) or viewer_zone(request),
+        definition=words.pretty({"id": task.id, **as_json(task.spec)}),
+        temporal_workflow=temporal_workflow(services.settings, task_id),
+    )
+
+
+def _lags(runs: list[Run]) -> dict[str, float | None]:
+    """The median and the most, in milliseconds, of the runs whose time came."""
+    known = [run.lag_ms for run in runs if run.trigger == "schedule" and run.lag_ms is not None]
+    return (
+        {"median": median(known), "most": max(known)} if known else {"median": None, "most": None}
+    )
+
+
+def _due(task: Task, now: datetime) -> list[datetime]:
+    """The next due times of a task that is active."""
+    if task.state != TaskState.ACTIVE:
+        return []
+    return list(islice(due_times(task.spec.schedule, task.id, now), _DUE))
+
+
+def _zone(task: Task) -> Any:
+    schedule = task.spec.schedule
+    return zones.zone(schedule.timezone) if isinstance(schedule, CronSchedule) else None
+
+
+@router.post("/tasks/{task_id}/pause")
+async def pause_task(services: Given, caller: Admin, task_id: Key, back: Back = None) -> Response:
+    await services.registration.pause(task_id, by=caller.name)
+    return _back(back or done(f"/tasks/{task_id}", "paused"))
+
+
+@router.post("/tasks/{task_id}/resume")
+async def resume_task(services: Given, caller: Admin, task_id: Key, back: Back = None) -> Response:
+    await services.registration.resume(task_id, by=caller.name)
+    return _back(back or done(f"/tasks/{task_id}", "resumed"))
+
+
+@router.post("/tasks/{task_id}/trigger")
+async def trigger_task(services: Given, caller: Admin, task_id: Key, back: Back = None) -> Response:
+    run = await services.registration.trigger(task_id, by=caller.name)
+    return _back(back or f"/runs/{run.run_id}")
+
+
+@router.get("/tasks/{task_id}/delete")
+async def ask_delete(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
+    async with connection(services.pool) as conn:
+        task = await tasks.get_task(conn, task_id)
+    return page(request, "task_delete.html", section="/tasks", task=task)
+
+
+@router.post("/tasks/{task_id}/delete")
+async def delete_task(
+    services: Given, caller: Admin, task_id: Key, version: Annotated[int | None, Form()] = None
+) -> Response:
+    await services.registration.delete(task_id, by=caller.name, if_version=version)
+    return _back(done("/tasks", "deleted"))
+
+
+def _back(path: str) -> Response:
+    return RedirectResponse(local_path(path), 303)

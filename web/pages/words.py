@@ -1,0 +1,110 @@
+"""How instants, durations, schedules and actions read on a page.
+
+Instants come in as aware UTC; a zone appears here and nowhere deeper.
+"""
+
+import json
+import shlex
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from onthedot import duration, schedule
+from onthedot.run import Run
+from onthedot.task import Action, HttpAction, PythonAction, Schedule, ShellAction, WorkflowAction
+
+#: Names of the statuses, states and triggers, as people say them.
+_SPOKEN = {"timed_out": "timed out", "catch_up": "catch-up"}
+
+_STEPS = ((60, 1, "s"), (3600, 60, "m"), (86_400, 3600, "h"), (float("inf"), 86_400, "d"))
+
+
+def spoken(value: str) -> str:
+    """A status, a state or a trigger in words."""
+    return _SPOKEN.get(value, value)
+
+
+def stamp(moment: datetime) -> str:
+    """``moment`` for a ``datetime`` attribute: UTC with ``Z`` and microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def clock(moment: datetime, zone: ZoneInfo, precision: str = "seconds") -> str:
+    """``moment`` on the wall clock of ``zone``: ``2026-11-23 12:47:49``; or to milliseconds."""
+    return moment.astimezone(zone).replace(tzinfo=None).isoformat(" ", precision)
+
+
+def offset(moment: datetime, zone: ZoneInfo) -> str:
+    """How far ``zone`` is from UTC at ``moment``: ``UTC``, ``+01:00``."""
+    text = moment.astimezone(zone).strftime("%z")
+    return "UTC" if text == "+0000" else f"{text[:3]}:{text[3:5]}"
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """``in 12 s``, ``3 m ago``; the page's script counts on from there by the same rule."""
+    seconds = (moment - now).total_seconds()
+    away = abs(seconds)
+    if away < 1:
+        return "now"
+    for limit, size, unit in _STEPS:
+        if away < limit:
+            text = f"{int(away // size)} {unit}"
+            break
+    return f"in {text}" if seconds > 0 else f"{text} ago"
+
+
+def span(length: timedelta | float | None) -> str:
+    """A length of time, given as a timedelta or in milliseconds, to three digits or so."""
+    if length is None:
+        return "-"
+    if isinstance(length, timedelta):
+        length = length / timedelta(milliseconds=1)
+    if abs(length) < 1:
+        return f"{length:.1f} ms"
+    if abs(length) < 1000:
+        return f"{length:.0f} ms"
+    if abs(length) < 10_000:
+        return f"{length / 1000:.2f} s"
+    if abs(length) < 60_000:
+        return f"{length / 1000:.1f} s"
+    return duration.write(timedelta(seconds=round(length / 1000)))
+
+
+def took(run: Run, now: datetime) -> timedelta | None:
+    """How long ``run`` took, or has been going on at ``now``; None when it has not started."""
+    if run.started_at is None:
+        return None
+    return max((run.finished_at or now) - run.started_at, timedelta())
+
+
+def size(count: int) -> str:
+    """A number of bytes in words."""
+    return f"{count} bytes" if count < 1024 else f"{count / 1024:.1f} KiB"
+
+
+def action_summary(action: Action) -> str:
+    """What ``action`` does, on one line."""
+    match action:
+        case HttpAction():
+            return f"{action.method} {action.url}"
+        case ShellAction(command=list() as argv):
+            return shlex.join(argv)
+        case ShellAction():
+            return (action.script or "").strip().splitlines()[0]
+        case PythonAction():
+            return action.handler
+        case WorkflowAction():
+            return f"{action.type} on {action.queue}"
+
+
+@lru_cache(maxsize=4096)
+def describe(when: Schedule, task_id: str) -> str:
+    """A task's schedule as a phrase with a capital."""
+    text = schedule.describe(when, task_id)
+    return text[0].upper() + text[1:]
+
+
+def pretty(value: Any) -> str:
+    """``value`` as JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
