@@ -145,7 +145,5 @@ def _wait_until(
     deadline = time.monotonic() + within
     while not ready():
         if child.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(
-                f"{log.stem} did not start:\n{log.read_text(encoding='utf-8')}"
-            )
+            raise AssertionError(f"{log.stem} did not start:\n{log.read_text(encoding='utf-8')}")
         time.sleep(0.05)

@@ -1,0 +1,140 @@
+"""`onthedot doctor`: what is wrong with this installation, and what to do about it."""
+
+import asyncio
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import psycopg
+
+from onthedot.database import migrate
+from onthedot.errors import DatabaseUnavailable
+from onthedot.settings import Settings
+from onthedot.stack import local_url
+
+_MOST_SKEW = 0.5  # seconds between our clock and that of Postgres
+_ANSWERS_WITHIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one part; ``remedy`` is given when it is not well."""
+
+    part: str
+    says: str
+    remedy: str | None = None
+
+    @property
+    def is_well(self) -> bool:
+        return self.remedy is None
+
+    def __str__(self) -> str:
+        line = f"{'ok     ' if self.is_well else 'PROBLEM'}  {self.part}: {self.says}"
+        return line if self.remedy is None else f"{line}\n         -> {self.remedy}"
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at all parts; those that depend on a part which does not answer are left out."""
+    found = [finding async for finding in _database(settings)]
+    found.append(await _temporal(settings))
+    found += [finding async for finding in _web(settings)]
+    return found
+
+
+async def _database(settings: Settings) -> AsyncIterator[Finding]:
+    if settings.database_url is None:
+        yield Finding(
+            "Postgres",
+            f"no URL is set, and `onthedot up` is not running in {settings.data_dir}",
+            "start `onthedot up`, or set ONTHEDOT_DATABASE_URL",
+        )
+        return
+    where = urlsplit(settings.database_url)
+    place = f"{where.hostname}:{where.port or 5432}{where.path}"
+    try:
+        yield Finding("Postgres", f"{await _version(settings.database_url)} at {place}")
+        missing = await migrate.pending(settings.database_url)
+        skew = await _skew(settings.database_url)
+    except (psycopg.Error, DatabaseUnavailable) as error:
+        said = str(error).strip().splitlines()[0]
+        yield Finding("Postgres", f"{place}: {said}", "start it, or correct ONTHEDOT_DATABASE_URL")
+        return
+    yield _migrations(missing)
+    yield _clocks(skew)
+
+
+async def _version(url: str) -> str:
+    async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+        number = connection.info.server_version
+    return f"version {number // 10_000}.{number % 10_000}"
+
+
+def _migrations(missing: list[str]) -> Finding:
+    if missing:
+        return Finding("Schema", f"lacks {', '.join(missing)}", "run `onthedot migrate`")
+    return Finding("Schema", "up to date")
+
+
+async def _skew(url: str) -> float:
+    """By how many seconds our clock is ahead of Postgres's, give or take half a round trip."""
+    async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+        before = time.time()
+        answer = await connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+        row = await answer.fetchone()
+        after = time.time()
+    assert row is not None
+    return float((before + after) / 2 - row[0])
+
+
+def _clocks(skew: float) -> Finding:
+    says = f"ours is {abs(skew) * 1000:.0f} ms {'ahead of' if skew > 0 else 'behind'} Postgres's"
+    if abs(skew) > _MOST_SKEW:
+        return Finding(
+            "Clocks", says, "keep both in step by NTP: a task starts by its worker's clock"
+        )
+    return Finding("Clocks", says)
+
+
+async def _temporal(settings: Settings) -> Finding:
+    host, _, port = settings.temporal.rpartition(":")
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except (OSError, TimeoutError) as error:
+        remedy = "start it, or correct ONTHEDOT_TEMPORAL_ADDRESS"
+        return Finding("Temporal", f"{settings.temporal} does not answer ({error})", remedy)
+    writer.close()
+    await writer.wait_closed()
+    return Finding("Temporal", f"listens at {settings.temporal}")
+
+
+async def _web(settings: Settings) -> AsyncIterator[Finding]:
+    url = local_url(settings)
+    status, said = await asyncio.to_thread(_get, url + "/healthz")
+    if status != 200:
+        remedy = "start `onthedot web`, or correct ONTHEDOT_HOST and ONTHEDOT_PORT"
+        yield Finding("Web app", f"{url} does not answer ({said})", remedy)
+        return
+    yield Finding("Web app", f"answers at {url}")
+    status, said = await asyncio.to_thread(_get, url + "/readyz")
+    if status == 200:
+        yield Finding("Workers", "the web app is in touch with Postgres, Temporal and workers")
+    else:
+        remedy = "start `onthedot worker`, and look into its log"
+        yield Finding("Workers", f"the web app is not ready: {said}", remedy)
+
+
+def _get(url: str) -> tuple[int, str]:
+    """The status (0: no answer) and the beginning of the body."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_ANSWERS_WITHIN) as answer:
+            return answer.status, answer.read(2000).decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(2000).decode("utf-8", "replace")
+    except OSError as error:
+        return 0, str(error)
