@@ -13,7 +13,7 @@ QUIETLY := awk '/^Collecting|^Requirement already/ { n++; printf "\r  %d package
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: help up test check format bench constraints browser clean
+.PHONY: help up test check format bench docs constraints browser clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: $(VENV)/.installed-dev ## format the code, and repair what ruff can
 
 bench: $(VENV)/.installed-dev ## thousands of tasks due at once, beside a control (ARGS="--tasks 2000")
 	@$(BIN)/python -m bench.herd $(ARGS)
+
+docs: $(VENV)/.installed-dev ## write docs/settings.md from the settings themselves
+	@$(BIN)/python docs/settings_page.py
 
 constraints: $(VENV)/.installed-dev ## raise every pinned version and write constraints.txt
 	@echo "Raising every dependency ..."
