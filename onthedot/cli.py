@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -71,7 +71,8 @@ def up(
 @app.command()
 def web() -> None:
     """Run the web app: pages and REST."""
-    settings = Settings.from_environment()
+    settings = _settings()
+    _database_url(settings)  # refused here, before anything is loaded
     import uvicorn
 
     from onthedot import logs
@@ -93,17 +94,17 @@ def web() -> None:
 @app.command()
 def worker(
     role: Annotated[
-        str, typer.Option(help="scheduler (the timers), executor (the actions), or all.")
+        Literal["scheduler", "executor", "all"],
+        typer.Option(help="The timers, the actions, or both."),
     ] = "all",
     queue: Annotated[
         list[str] | None,
-        typer.Option(help="A queue whose actions are executed; give it once a queue."),
+        typer.Option(metavar="NAME", help="Execute the actions of this queue; may be repeated."),
     ] = None,
 ) -> None:
     """Run a worker."""
-    if role not in ("scheduler", "executor", "all"):
-        raise typer.BadParameter("give scheduler, executor or all", param_hint="--role")
-    settings = Settings.from_environment()
+    settings = _settings()
+    _database_url(settings)  # refused here, before anything is loaded
     from onthedot import logs
     from onthedot import worker as process
 
@@ -151,7 +152,9 @@ def sign_in() -> None:
 
 @keys.command("create")
 def create_key(
-    name: Annotated[str, typer.Argument(help="Whose key it is; the log of changes names it.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Whose key it is; the log of changes names it.")
+    ],
 ) -> None:
     """Print a new API key. It is shown this once: only its hash is stored."""
     from onthedot import access
