@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-_MILLISECONDS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_MILLISECONDS = {
+    "w": 604_800_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1_000,
+    "ms": 1,
+}
 _SHORT = re.compile(r"(\d+(?:\.\d+)?)(ms|[wdhms])")
 _ISO = re.compile(
     r"P(?:(?P<w>[\d.]+)W)?(?:(?P<d>[\d.]+)D)?"

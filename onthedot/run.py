@@ -71,7 +71,9 @@ class Run:
     worker: str | None = None
     output: Output | None = None
     error: str | None = None
-    result: dict[str, Any] | None = None  # what the kind of action adds: an HTTP status, an exit code
+    result: dict[str, Any] | None = (
+        None  # what the kind of action adds: an HTTP status, an exit code
+    )
 
     @property
     def lag_ms(self) -> float | None:

@@ -35,7 +35,16 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def _switch(value: str) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
     if value.lower() not in words:
         raise ValueError("give on or off")
     return words[value.lower()]
@@ -59,7 +68,9 @@ def _networks(value: str) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(network)
         except ValueError:
-            raise ValueError("give networks such as 127.0.0.0/8, ::1/128, divided by commas") from None
+            raise ValueError(
+                "give networks such as 127.0.0.0/8, ::1/128, divided by commas"
+            ) from None
     return _names(value)
 
 
@@ -131,7 +142,9 @@ class Settings:
                 continue
             setting = known.get(variable)
             if setting is None:
-                wrong.append(FieldError(variable, value, "no such setting", _nearest(variable, known)))
+                wrong.append(
+                    FieldError(variable, value, "no such setting", _nearest(variable, known))
+                )
                 continue
             if value == "":
                 continue  # compose files hand over an unset variable as an empty one

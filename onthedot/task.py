@@ -36,7 +36,9 @@ Instant = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezo
 class Shape(BaseModel):
     """A part of the API: fields that it does not know are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True
+    )
 
 
 class OnceSchedule(Shape):
@@ -203,6 +205,7 @@ class Task:
     created_at: datetime
     created_by: str
     updated_at: datetime
+    updated_by: str
     next_due_at: datetime | None
     last_run_at: datetime | None
     last_status: RunStatus | None

@@ -21,7 +21,7 @@ from onthedot.task import Task, TaskState
 
 SQL = load(Path(__file__).with_suffix(".sql"))
 
-TaskSort = Literal["next_due", "created", "name"]
+TaskSort = Literal["next_due", "created", "name", "last_run"]
 T = TypeVar("T")
 
 _MOST_COUNTED = 200_000  # rows of the log that one figure looks at
@@ -35,7 +35,7 @@ class TaskFilter:
     schedule: str | None = None  # the kind
     action: str | None = None  # the kind
     tag: str | None = None
-    text: str | None = None  # a part of the name or the id, in any case
+    search: str | None = None  # a part of the name or the id, in any case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,12 @@ _ORDERS: dict[TaskSort, _Order] = {
     ),
     "created": _Order(
         "created_at DESC, id DESC", "(created_at, id) < (%(at)s::timestamptz, %(at_id)s)"
+    ),
+    "last_run": _Order(
+        "last_run_at DESC NULLS LAST, id",
+        "(last_run_at < %(at)s::timestamptz OR (last_run_at = %(at)s::timestamptz AND id > %(at_id)s)"
+        " OR last_run_at IS NULL)",
+        "(last_run_at IS NULL AND id > %(at_id)s)",
     ),
     "name": _Order("lower(name), id", "(lower(name), id) > (lower(%(at)s), %(at_id)s)"),
 }
@@ -181,9 +187,10 @@ def _which_tasks(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
         "spec -> 'schedule' ->> 'kind' = %(schedule)s": wanted.schedule,
         "spec -> 'action' ->> 'kind' = %(action)s": wanted.action,
         "tags @> ARRAY[%(tag)s]": wanted.tag,
-        "(name ILIKE %(text)s OR id ILIKE %(text)s)": wanted.text and _anywhere(wanted.text),
+        "(name ILIKE %(search)s OR id ILIKE %(search)s)": wanted.search
+        and _anywhere(wanted.search),
     }
-    names = ("states", "schedule", "action", "tag", "text")
+    names = ("states", "schedule", "action", "tag", "search")
     where = [condition for condition, value in conditions.items() if value]
     if TaskState.DELETED not in wanted.states:
         where.append("state <> 'deleted'")  # the indexes are partial: they want it said
@@ -229,6 +236,8 @@ def _sorted_by(task: Task, sort: TaskSort) -> str | None:
             return task.created_at.isoformat()
         case "next_due":
             return task.next_due_at.isoformat() if task.next_due_at else None
+        case "last_run":
+            return task.last_run_at.isoformat() if task.last_run_at else None
 
 
 def _write_cursor(sort: str, value: str | None, item_id: str) -> str:

@@ -11,6 +11,7 @@ CREATE TABLE tasks (
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by text NOT NULL,
     updated_at timestamptz NOT NULL DEFAULT now(),
+    updated_by text NOT NULL,
     -- a projection for lists, set at registration and then by the recorder alone
     next_due_at timestamptz,
     last_run_at timestamptz,
@@ -140,3 +141,14 @@ CREATE TABLE sessions (
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL
 );
+
+-- Drops the partitions of a month, named by its suffix (2026_11).
+CREATE FUNCTION drop_month(suffix text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    parent text;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['runs', 'attempts', 'run_output'] LOOP
+        EXECUTE format('DROP TABLE IF EXISTS %I', parent || '_' || suffix);
+    END LOOP;
+END
+$$;

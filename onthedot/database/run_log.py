@@ -1,0 +1,240 @@
+"""The log, written: all writers in a process hand their entries to one flusher.
+
+It writes what has come together in one statement and only then answers each of the writers (group
+commit). An entry is a run with how its task stands; rows move forward only, so that writing one
+again changes nothing.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from onthedot.database.pool import CHANNEL, Connection, Pool, connection, transaction
+from onthedot.database.runs import SQL, make_month
+from onthedot.errors import DatabaseUnavailable
+from onthedot.run import Run, RunStatus
+from onthedot.task import TaskState
+
+_GATHER_SECONDS = 0.01
+_MOST_ENTRIES = 500
+_WITHIN_SECONDS = 3.0
+_TOLD_TASKS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How a task stands, said by its workflow. It counts only for the version it names."""
+
+    task_id: str
+    version: int
+    next_due_at: datetime | None
+    state: TaskState
+
+
+@dataclass(slots=True)
+class _Entry:
+    runs: Sequence[Run]
+    progress: Progress | None
+    written: asyncio.Future[None]
+
+
+class RunLog:
+    """The log of one process. Use it as an async context manager."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._entries: list[_Entry] = []
+        self._arrived = asyncio.Event()
+        self._flusher: asyncio.Task[None] | None = None
+        self._months: set[tuple[int, int]] = set()
+        self._failed_at = float("-inf")
+
+    async def __aenter__(self) -> "RunLog":
+        self._flusher = asyncio.create_task(self._flush_for_ever(), name="log flusher")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._flusher:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+        self._answer(self._entries, DatabaseUnavailable("the log was closed"))
+
+    async def write(self, runs: Sequence[Run], progress: Progress | None = None) -> None:
+        """Write the rows and how their task stands; return when they are committed.
+
+        Raise DatabaseUnavailable when they could not be written: write them again later.
+        """
+        # Straight after a failure nobody waits for the next one: a workflow has better to do.
+        if asyncio.get_running_loop().time() - self._failed_at < 0.5:
+            raise DatabaseUnavailable("Postgres did not answer a moment ago")
+        entry = _Entry(runs, progress, asyncio.get_running_loop().create_future())
+        self._entries.append(entry)
+        self._arrived.set()
+        await entry.written
+
+    async def show_running(self, run: Run) -> None:
+        """Show a run that goes on."""
+        await self.write([run])
+
+    async def claim(self, run: Run) -> bool:
+        """Take the attempt ``run.attempt_count`` of a run, in a commit of its own; once only."""
+        async with connection(self._pool) as conn:
+            await self._make_months(conn, [run])
+            cursor = await conn.execute(SQL["claim"], _row(run))
+            return cursor.rowcount == 1
+
+    async def append_output(
+        self, run_id: str, due_at: datetime, attempt: int, position: int, chunk: str
+    ) -> None:
+        """Keep a piece of output that starts ``position`` bytes after the output's start."""
+        values = {
+            "run_id": run_id,
+            "due_at": due_at,
+            "attempt": attempt,
+            "position": position,
+            "chunk": chunk,
+        }
+        async with connection(self._pool) as conn:
+            await conn.execute(SQL["append_output"], values)
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await self._arrived.wait()
+            await asyncio.sleep(_GATHER_SECONDS)
+            entries, self._entries = self._entries[:_MOST_ENTRIES], self._entries[_MOST_ENTRIES:]
+            if not self._entries:
+                self._arrived.clear()
+            try:
+                await self._flush(entries)
+            except asyncio.CancelledError:
+                self._answer(entries, DatabaseUnavailable("the log was closed"))
+                raise
+
+    async def _flush(self, entries: list[_Entry]) -> None:
+        try:
+            await self._write_all(entries)
+        except DatabaseUnavailable as error:
+            self._failed_at = asyncio.get_running_loop().time()
+            self._answer(entries, error)
+        except psycopg.Error as error:
+            self._months.clear()
+            if len(entries) == 1:
+                self._answer(entries, DatabaseUnavailable(f"Postgres refused the row: {error}"))
+            else:  # one bad entry must not hold up the others
+                for entry in entries:
+                    await self._flush([entry])
+        else:
+            self._answer(entries, None)
+
+    @staticmethod
+    def _answer(entries: Iterable[_Entry], error: Exception | None) -> None:
+        for entry in entries:
+            if entry.written.done():  # its writer has given up
+                continue
+            if error is None:
+                entry.written.set_result(None)
+            else:
+                entry.written.set_exception(error)
+
+    async def _write_all(self, entries: Sequence[_Entry]) -> None:
+        runs = _furthest(run for entry in entries for run in entry.runs)
+        progress = _newest(entry.progress for entry in entries if entry.progress)
+        async with transaction(self._pool, within=_WITHIN_SECONDS) as conn:
+            await self._make_months(conn, runs)
+            async with conn.pipeline():
+                await conn.execute(SQL["flush"], _flush_values(runs, progress))
+                if attempts := _attempt_values(runs):
+                    await conn.execute(SQL["insert_attempts"], attempts)
+                await conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, _news(runs, progress)))
+
+    async def _make_months(self, conn: Connection, runs: Iterable[Run]) -> None:
+        for run in runs:
+            month = (run.due_at.year, run.due_at.month)
+            if month not in self._months:
+                await make_month(conn, run.due_at)
+                self._months.add(month)
+
+
+def _furthest(runs: Iterable[Run]) -> list[Run]:
+    """One row a run, its furthest, in a fixed order so that flushes do not block each other."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        before = found.get(run.run_id)
+        if before is None or _rank(run) >= _rank(before):
+            found[run.run_id] = run
+    return sorted(found.values(), key=lambda run: (run.due_at, run.run_id))
+
+
+def _rank(run: Run) -> tuple[int, int]:
+    stage = {RunStatus.WAITING: 0, RunStatus.RUNNING: 1}.get(run.status, 2)
+    return stage, run.attempt_count
+
+
+def _newest(progress: Iterable[Progress]) -> list[Progress]:
+    found: dict[str, Progress] = {}
+    for one in progress:
+        if one.task_id not in found or one.version >= found[one.task_id].version:
+            found[one.task_id] = one
+    return sorted(found.values(), key=lambda one: one.task_id)
+
+
+_COLUMNS = (
+    "run_id",
+    "task_id",
+    "task_version",
+    "trigger",
+    "due_at",
+    "started_at",
+    "finished_at",
+    "status",
+    "reason",
+    "attempt_count",
+    "worker",
+    "output",
+    "output_size",
+    "error",
+    "result",
+)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(run, name) for name in _COLUMNS if name != "output_size"}
+    row["output"] = run.output.text if run.output else None
+    row["output_size"] = run.output.size if run.output else None
+    row["result"] = json.dumps(run.result) if run.result is not None else None
+    return row
+
+
+def _flush_values(runs: Sequence[Run], progress: Sequence[Progress]) -> dict[str, list[Any]]:
+    rows = [_row(run) for run in runs]
+    values = {column: [row[column] for row in rows] for column in _COLUMNS}
+    values["progress_id"] = [one.task_id for one in progress]
+    values["progress_version"] = [one.version for one in progress]
+    values["progress_due"] = [one.next_due_at for one in progress]
+    values["progress_state"] = [one.state for one in progress]
+    return values
+
+
+def _attempt_values(runs: Iterable[Run]) -> dict[str, list[Any]] | None:
+    tries = [(run, attempt) for run in runs for attempt in run.attempts]
+    if not tries:
+        return None
+    names = ("number", "status", "started_at", "finished_at", "worker", "error")
+    values: dict[str, list[Any]] = {
+        name: [getattr(one, name) for _, one in tries] for name in names
+    }
+    values["due_at"] = [run.due_at for run, _ in tries]
+    values["run_id"] = [run.run_id for run, _ in tries]
+    return values
+
+
+def _news(runs: Sequence[Run], progress: Sequence[Progress]) -> str:
+    """What the live pages are told: which tasks, unless there are too many, and whether runs."""
+    tasks = {run.task_id for run in runs} | {one.task_id for one in progress}
+    named = sorted(tasks) if len(tasks) <= _TOLD_TASKS else []
+    return json.dumps({"tasks": named, "runs": bool(runs)})

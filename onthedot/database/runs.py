@@ -1,0 +1,109 @@
+"""The log of runs, read one by one. ``run_log`` writes it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from onthedot.database import queries
+from onthedot.database.pool import Connection
+from onthedot.errors import NotFound
+from onthedot.run import Attempt, Output, Run, RunStatus, Trigger, due_at_of
+
+SQL = queries.load(Path(__file__).with_suffix(".sql"))
+
+
+def read_run(row: dict[str, Any], attempts: Sequence[Attempt] = ()) -> Run:
+    """The run in a row of ``runs``."""
+    return Run(
+        trigger=Trigger(row["trigger"]),
+        status=RunStatus(row["status"]),
+        attempts=list(attempts),
+        output=None
+        if row["output"] is None
+        else Output(text=row["output"], size=row["output_size"] or 0),
+        **{name: row[name] for name in _PLAIN},
+    )
+
+
+_PLAIN = (
+    "run_id",
+    "task_id",
+    "task_version",
+    "due_at",
+    "started_at",
+    "finished_at",
+    "reason",
+    "attempt_count",
+    "worker",
+    "error",
+    "result",
+)
+
+
+async def get_run(conn: Connection, run_id: str) -> Run:
+    """The run with its attempts; raise NotFound."""
+    key = {"run_id": run_id, "due_at": due_at_of(run_id)}
+    row = await (await conn.execute(SQL["get_run"], key)).fetchone() if key["due_at"] else None
+    if row is None:
+        raise NotFound(f"there is no run {run_id!r}")
+    tries = await (await conn.execute(SQL["get_attempts"], key)).fetchall()
+    return read_run(row, [Attempt(**{**one, "status": RunStatus(one["status"])}) for one in tries])
+
+
+async def get_output(conn: Connection, run: Run) -> str:
+    """What the last attempt has said: all that was kept as chunks, else the head and tail."""
+    key = {"run_id": run.run_id, "due_at": run.due_at}
+    rows = await (await conn.execute(SQL["get_output"], key)).fetchall()
+    last = max((row["attempt"] for row in rows), default=0)
+    kept = "".join(row["chunk"] for row in rows if row["attempt"] == last)
+    short = run.output.text if run.output else ""
+    return kept if len(kept) > len(short) else short
+
+
+async def some_runs(conn: Connection, run_ids: Sequence[str]) -> list[Run]:
+    """Those of the runs that are in the log, by due time."""
+    known = [(one, due) for one in run_ids if (due := due_at_of(one))]
+    values = {"run_ids": [one for one, _ in known], "due_ats": [due for _, due in known]}
+    cursor = await conn.execute(SQL["some_runs"], values)
+    return [read_run(row) for row in await cursor.fetchall()]
+
+
+async def insert_waiting(
+    conn: Connection,
+    task_id: str,
+    task_version: int,
+    trigger: Trigger,
+    runs: Sequence[tuple[str, datetime]],
+    *,
+    reason: str | None = None,
+) -> None:
+    """Put runs that were asked for (id, due time) into the log as waiting."""
+    for month in {due.replace(day=1, hour=0, minute=0, second=0, microsecond=0) for _, due in runs}:
+        await conn.execute(SQL["make_month"], {"moment": month})
+    await conn.execute(
+        SQL["insert_waiting"],
+        {
+            "task_id": task_id,
+            "task_version": task_version,
+            "trigger": trigger,
+            "reason": reason,
+            "run_ids": [run_id for run_id, _ in runs],
+            "due_ats": [due for _, due in runs],
+        },
+    )
+
+
+async def make_month(conn: Connection, moment: datetime) -> None:
+    """Make the log's partitions for the month (UTC) that ``moment`` lies in."""
+    await conn.execute(SQL["make_month"], {"moment": moment})
+
+
+async def months(conn: Connection) -> list[str]:
+    """The months that the log has partitions for, as ``2026_11``, oldest first."""
+    cursor = await conn.execute(SQL["months"])
+    return [row["name"].removeprefix("runs_") for row in await cursor.fetchall()]
+
+
+async def drop_month(conn: Connection, suffix: str) -> None:
+    await conn.execute(SQL["drop_month"], {"suffix": suffix})

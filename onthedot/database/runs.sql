@@ -1,0 +1,110 @@
+-- The log. A row moves forward only: waiting, running, final.
+
+-- name: flush
+WITH entered AS (
+    SELECT * FROM unnest(
+        %(run_id)s::text[], %(task_id)s::text[], %(task_version)s::bigint[], %(trigger)s::text[],
+        %(due_at)s::timestamptz[], %(started_at)s::timestamptz[], %(finished_at)s::timestamptz[],
+        %(status)s::text[], %(reason)s::text[], %(attempt_count)s::int[], %(worker)s::text[],
+        %(output)s::text[], %(output_size)s::bigint[], %(error)s::text[], %(result)s::jsonb[]
+    ) AS entered (
+        run_id, task_id, task_version, trigger, due_at, started_at, finished_at, status, reason,
+        attempt_count, worker, output, output_size, error, result)
+), moved AS (
+    INSERT INTO runs (
+        run_id, task_id, task_version, trigger, due_at, started_at, finished_at, status, reason,
+        attempt_count, worker, output, output_size, error, result)
+    SELECT * FROM entered
+    ON CONFLICT (due_at, run_id) DO UPDATE SET
+        task_version = excluded.task_version, started_at = coalesce(runs.started_at, excluded.started_at),
+        finished_at = excluded.finished_at, status = excluded.status,
+        reason = coalesce(excluded.reason, runs.reason), attempt_count = excluded.attempt_count,
+        worker = excluded.worker, output = excluded.output, output_size = excluded.output_size,
+        error = excluded.error, result = excluded.result
+    WHERE run_rank(excluded.status) > run_rank(runs.status)
+       OR (runs.status = 'running' AND excluded.status = 'running'
+           AND excluded.attempt_count > runs.attempt_count)
+    RETURNING run_id, task_id, due_at, status, started_at, finished_at
+), counted AS (
+    SELECT task_id,
+           count(*) FILTER (WHERE started_at IS NOT NULL) AS ran,
+           count(*) FILTER (WHERE status IN ('failed', 'timed_out')) AS failed,
+           max(started_at) AS last_run_at,
+           (array_agg(status ORDER BY started_at DESC NULLS LAST, finished_at DESC))[1] AS last_status
+    FROM moved WHERE run_rank(status) = 2 GROUP BY task_id
+), progressed AS (
+    UPDATE tasks SET
+        next_due_at = CASE WHEN tasks.version = progress.version
+                           THEN progress.next_due_at ELSE tasks.next_due_at END,
+        state = CASE WHEN tasks.version = progress.version THEN progress.state ELSE tasks.state END,
+        engine_version = greatest(tasks.engine_version, progress.version),
+        run_count = tasks.run_count + coalesce(counted.ran, 0),
+        failure_count = tasks.failure_count + coalesce(counted.failed, 0),
+        last_status = CASE
+            WHEN counted.last_run_at IS NULL THEN coalesce(tasks.last_status, counted.last_status)
+            WHEN tasks.last_run_at IS NULL OR counted.last_run_at >= tasks.last_run_at
+            THEN counted.last_status ELSE tasks.last_status END,
+        last_run_at = greatest(tasks.last_run_at, counted.last_run_at)
+    FROM unnest(%(progress_id)s::text[], %(progress_version)s::bigint[],
+                %(progress_due)s::timestamptz[], %(progress_state)s::text[])
+         AS progress (task_id, version, next_due_at, state)
+    LEFT JOIN counted USING (task_id)
+    WHERE tasks.id = progress.task_id
+)
+SELECT run_id FROM moved;
+
+-- name: insert_attempts
+INSERT INTO attempts (due_at, run_id, number, status, started_at, finished_at, worker, error)
+SELECT * FROM unnest(
+    %(due_at)s::timestamptz[], %(run_id)s::text[], %(number)s::int[], %(status)s::text[],
+    %(started_at)s::timestamptz[], %(finished_at)s::timestamptz[], %(worker)s::text[],
+    %(error)s::text[])
+ON CONFLICT DO NOTHING;
+
+-- name: claim
+INSERT INTO runs (run_id, task_id, task_version, trigger, due_at, started_at, status, attempt_count, worker)
+VALUES (%(run_id)s, %(task_id)s, %(task_version)s, %(trigger)s, %(due_at)s, %(started_at)s,
+        'running', %(attempt_count)s, %(worker)s)
+ON CONFLICT (due_at, run_id) DO UPDATE SET
+    status = 'running', started_at = coalesce(runs.started_at, excluded.started_at),
+    attempt_count = excluded.attempt_count, worker = excluded.worker
+WHERE run_rank(runs.status) < 2 AND runs.attempt_count < excluded.attempt_count;
+
+-- name: append_output
+INSERT INTO run_output (due_at, run_id, attempt, position, chunk)
+VALUES (%(due_at)s, %(run_id)s, %(attempt)s, %(position)s, %(chunk)s)
+ON CONFLICT DO NOTHING;
+
+-- name: insert_waiting
+INSERT INTO runs (run_id, task_id, task_version, trigger, due_at, status, reason)
+SELECT run_id, %(task_id)s, %(task_version)s, %(trigger)s, due_at, 'waiting', %(reason)s
+FROM unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS waiting (run_id, due_at)
+ON CONFLICT DO NOTHING;
+
+-- name: get_run
+SELECT * FROM runs WHERE due_at = %(due_at)s AND run_id = %(run_id)s;
+
+-- name: get_attempts
+SELECT number, status, started_at, finished_at, worker, error FROM attempts
+WHERE due_at = %(due_at)s AND run_id = %(run_id)s ORDER BY number;
+
+-- name: get_output
+SELECT attempt, position, chunk FROM run_output
+WHERE due_at = %(due_at)s AND run_id = %(run_id)s
+ORDER BY attempt, position;
+
+-- name: some_runs
+SELECT runs.* FROM runs
+JOIN unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS wanted (run_id, due_at)
+  ON runs.due_at = wanted.due_at AND runs.run_id = wanted.run_id
+ORDER BY runs.due_at, runs.run_id;
+
+-- name: make_month
+SELECT make_month(%(moment)s);
+
+-- name: months
+SELECT relname AS name FROM pg_class JOIN pg_inherits ON inhrelid = pg_class.oid
+WHERE inhparent = 'runs'::regclass ORDER BY relname;
+
+-- name: drop_month
+SELECT drop_month(%(suffix)s);

@@ -1,0 +1,174 @@
+"""Temporal as we use it: the client, and the names that all processes must agree on."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    DescribeTaskQueueResponse,
+    GetSystemInfoRequest,
+)
+from temporalio.client import Client
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    SearchAttributeUpdate,
+    TypedSearchAttributes,
+)
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import KeepAliveConfig, RetryConfig, RPCError, RPCStatusCode
+
+from onthedot.errors import EngineUnavailable
+from onthedot.settings import Settings
+from onthedot.task import TaskSpec, TaskState
+
+#: Workflows, and the runs of the queue ``default``, wait here.
+TASK_QUEUE = "onthedot"
+#: Upkeep has a queue of its own: it needs a worker with the scheduler role.
+UPKEEP_QUEUE = "onthedot-upkeep"
+UPKEEP_WORKFLOW_ID = "onthedot/upkeep"
+
+STATE = SearchAttributeKey.for_keyword("OnthedotState")
+ACTION = SearchAttributeKey.for_keyword("OnthedotAction")
+QUEUE = SearchAttributeKey.for_keyword("OnthedotQueue")
+TAGS = SearchAttributeKey.for_keyword_list("OnthedotTags")
+
+#: The search attributes that a namespace must know, with their types.
+SEARCH_ATTRIBUTES = {
+    STATE.name: "Keyword",
+    ACTION.name: "Keyword",
+    QUEUE.name: "Keyword",
+    TAGS.name: "KeywordList",
+}
+
+_RPC_TIMEOUT = timedelta(seconds=3)
+_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+
+
+def workflow_id(task_id: str) -> str:
+    return f"task/{task_id}"
+
+
+def run_queue(queue: str) -> str:
+    """The Temporal task queue on which the runs of tasks with this ``queue`` wait."""
+    return TASK_QUEUE if queue == "default" else f"{TASK_QUEUE}.{queue}"
+
+
+def search_attributes(spec: TaskSpec, state: TaskState) -> TypedSearchAttributes:
+    """How a task is found in the Temporal UI and CLI."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(STATE, state.value),
+            SearchAttributePair(ACTION, spec.action.kind),
+            SearchAttributePair(QUEUE, spec.queue),
+            SearchAttributePair(TAGS, list(spec.tags)),
+        ]
+    )
+
+
+def search_attribute_changes(spec: TaskSpec, state: TaskState) -> list[SearchAttributeUpdate[Any]]:
+    """The same, as a workflow changes them."""
+    return [pair.key.value_set(pair.value) for pair in search_attributes(spec, state)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker process as the engine knows it."""
+
+    identity: str
+    last_seen_at: datetime
+    schedules: bool  # it has the scheduler role
+    executes: bool  # it has the executor role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineHealth:
+    reachable: bool
+    detail: str
+    server_version: str | None = None
+    workers: tuple[Worker, ...] = ()
+
+    @property
+    def pollers(self) -> int:
+        return len(self.workers)
+
+
+class Engine:
+    """The connection to Temporal. It is made when first needed, and again by itself."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    @classmethod
+    async def connect(cls, settings: Settings, *, identity: str | None = None) -> "Engine":
+        """Ready to use; Temporal need not answer now."""
+        client = await Client.connect(
+            settings.temporal,
+            namespace=settings.temporal_namespace,
+            api_key=settings.temporal_api_key,
+            tls=settings.temporal_api_key is not None,
+            data_converter=pydantic_data_converter,
+            keep_alive_config=KeepAliveConfig(interval_millis=10_000, timeout_millis=5_000),
+            retry_config=RetryConfig(max_elapsed_time_millis=2_000, max_retries=3),
+            identity=identity,
+            lazy=True,
+        )
+        return cls(client)
+
+    async def health(self, queue: str = "default") -> EngineHealth:
+        """Whether Temporal answers, and which workers poll for this queue."""
+        service = self.client.workflow_service
+        try:
+            info = await service.get_system_info(GetSystemInfoRequest(), timeout=_RPC_TIMEOUT)
+            scheduling = await self._describe(TASK_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
+            executing = await self._describe(
+                run_queue(queue), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+            )
+        except (RPCError, RuntimeError) as error:  # a lazy client raises RuntimeError
+            return EngineHealth(reachable=False, detail=f"Temporal does not answer: {error}")
+        return EngineHealth(
+            reachable=True,
+            detail="Temporal answers",
+            server_version=info.server_version,
+            workers=_workers(scheduling, executing),
+        )
+
+    async def _describe(self, name: str, kind: Any) -> DescribeTaskQueueResponse:
+        request = DescribeTaskQueueRequest(
+            namespace=self.client.namespace,
+            task_queue=TaskQueue(name=name),
+            task_queue_type=kind,
+        )
+        return await self.client.workflow_service.describe_task_queue(request, timeout=_RPC_TIMEOUT)
+
+
+#: The engine forgets a worker slowly; one that has not polled for this long is not counted.
+_POLLS_WITHIN = timedelta(seconds=75)
+
+
+def _workers(
+    scheduling: DescribeTaskQueueResponse, executing: DescribeTaskQueueResponse
+) -> tuple[Worker, ...]:
+    now = datetime.now(UTC)
+    seen: dict[str, dict[str, Any]] = {}
+    for response, role in ((scheduling, "schedules"), (executing, "executes")):
+        for poller in response.pollers:
+            at = poller.last_access_time.ToDatetime(tzinfo=UTC)
+            if now - at > _POLLS_WITHIN:
+                continue
+            one = seen.setdefault(
+                poller.identity, {"schedules": False, "executes": False, "last_seen_at": at}
+            )
+            one[role] = True
+            one["last_seen_at"] = max(one["last_seen_at"], at)
+    return tuple(Worker(identity=name, **rest) for name, rest in sorted(seen.items()))
+
+
+def translate(error: RPCError) -> Exception:
+    """EngineUnavailable when the engine is away, else the error itself."""
+    if error.status in _AWAY:
+        return EngineUnavailable(f"Temporal does not answer: {error.message}")
+    return error

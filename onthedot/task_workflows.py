@@ -1,0 +1,177 @@
+"""Sends what is desired of a task to its workflow: starts it, or updates the one that is open."""
+
+from datetime import UTC, datetime, timedelta
+
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from onthedot import engine, schedule
+from onthedot.database.tasks import Request
+from onthedot.engine import Engine, translate
+from onthedot.errors import EngineUnavailable
+from onthedot.run import Trigger
+from onthedot.task import Task, TaskState
+from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
+from workflows.task import TaskWorkflow
+
+_RPC_TIMEOUT = timedelta(seconds=3)
+#: A worker that is lost in the middle of a workflow task is noticed after this long.
+_TASK_TIMEOUT = timedelta(seconds=5)
+
+
+class TaskWorkflows:
+    """The open workflows of tasks. Every call may be made again: it happens once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def apply(self, task: Task, *, again: bool = False) -> None:
+        """Make the task's workflow follow this version of it; raise EngineUnavailable.
+
+        ``again`` says that it may have been applied before, by a process that then was lost.
+        """
+        if task.engine_version == 0 and not again:
+            try:
+                await self._start(task)
+            except WorkflowAlreadyStartedError:
+                await self._revise(task)
+        elif await self._revise(task) or (again and await self._has_lived(task)):
+            return
+        elif task.state in (TaskState.ACTIVE, TaskState.PAUSED):
+            await self._start_once(task)
+
+    async def start_runs(self, task: Task, request: Request) -> None:
+        """Have the runs of a trigger or backfill made; raise EngineUnavailable."""
+        orders = read_orders(request)
+        asked = StartRuns(request_id=request.id, orders=orders)
+        if await self._update(task.id, request.id, TaskWorkflow.start_runs, asked):
+            return
+        backfill = [one for one in orders if one.trigger is Trigger.BACKFILL]
+        queue = [one for one in orders if one.trigger is not Trigger.BACKFILL]
+        state = _state(task)
+        state.queue, state.backfill, state.taken = queue, backfill, [request.id]
+        try:
+            await self._start(task, state)
+        except WorkflowAlreadyStartedError:
+            await self._update(task.id, request.id, TaskWorkflow.start_runs, asked)
+
+    async def cancel_run(self, task_id: str, request: Request) -> None:
+        """Cancel a run, where it still goes on; raise EngineUnavailable."""
+        asked = CancelRun(request_id=request.id, run_id=request.body["run_id"])
+        await self._update(task_id, request.id, TaskWorkflow.cancel_run, asked)
+
+    async def _start_once(self, task: Task) -> None:
+        try:
+            await self._start(task)
+        except WorkflowAlreadyStartedError:
+            await self._revise(task)
+
+    async def _start(self, task: Task, state: KeepTask | None = None) -> None:
+        state = state or _state(task)
+        try:
+            await self._client.start_workflow(
+                TaskWorkflow.run,
+                state,
+                id=engine.workflow_id(task.id),
+                task_queue=engine.TASK_QUEUE,
+                task_timeout=_TASK_TIMEOUT,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo={"version": task.version},
+                search_attributes=engine.search_attributes(task.spec, task.state),
+                static_summary=task.spec.name,
+                static_details=_details(task),
+                start_delay=_until_first_wake(task, state),
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+        except RPCError as error:
+            raise translate(error) from error
+
+    async def _revise(self, task: Task) -> bool:
+        desired = ReviseTask(
+            version=task.version, spec=task.spec, state=task.state, changed_at=task.updated_at
+        )
+        return await self._update(task.id, f"version-{task.version}", TaskWorkflow.revise, desired)
+
+    async def _update(self, task_id: str, update_id: str, update: object, message: object) -> bool:
+        """False when there is no open workflow; raise EngineUnavailable, also without workers."""
+        try:
+            await self._handle(task_id).execute_update(
+                update,  # type: ignore[arg-type]  # one of TaskWorkflow's, each with its message
+                message,
+                id=update_id,
+                rpc_timeout=_RPC_TIMEOUT,
+            )
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise EngineUnavailable("no worker took the change in time") from error
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise translate(error) from error
+        return True
+
+    async def _has_lived(self, task: Task) -> bool:
+        """Whether a workflow has taken this version already and is closed."""
+        try:
+            found = await self._handle(task.id).describe(rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise translate(error) from error
+        version = await found.memo_value("version", 0, type_hint=int)
+        return found.status is not WorkflowExecutionStatus.TERMINATED and version >= task.version
+
+    def _handle(self, task_id: str) -> WorkflowHandle[TaskWorkflow, None]:
+        return self._client.get_workflow_handle_for(TaskWorkflow.run, engine.workflow_id(task_id))
+
+    @property
+    def _client(self) -> Client:
+        return self._engine.client
+
+
+def read_orders(request: Request) -> list[RunOrder]:
+    """The runs that a request asks for, from its stored form."""
+    return [
+        RunOrder(
+            run_id=one["run_id"],
+            trigger=Trigger(one["trigger"]),
+            due_at=datetime.fromisoformat(one["due_at"]),
+            arguments=one.get("arguments"),
+        )
+        for one in request.body["orders"]
+    ]
+
+
+def _state(task: Task) -> KeepTask:
+    return KeepTask(
+        task_id=task.id,
+        version=task.version,
+        spec=task.spec,
+        state=task.state,
+        cursor=task.updated_at,
+    )
+
+
+def _until_first_wake(task: Task, state: KeepTask) -> timedelta:
+    """How long the workflow may sleep before it first comes to a worker."""
+    if task.state is not TaskState.ACTIVE or state.queue or state.backfill:
+        return timedelta()
+    due_at = schedule.next_due(task.spec.schedule, task.id, state.cursor)
+    if due_at is None:
+        return timedelta()
+    lead = schedule.lead(task.spec.schedule, task.id, due_at, None)
+    return max(due_at - lead - datetime.now(UTC), timedelta())
+
+
+def _details(task: Task) -> str:
+    words = schedule.describe(task.spec.schedule)
+    return (
+        f"**{task.spec.name}** ({task.id})\n\n"
+        f"{words}, as it was registered; runs an action of kind *{task.spec.action.kind}*."
+    )

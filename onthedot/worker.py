@@ -1,0 +1,174 @@
+"""A worker: the scheduler role (workflows), the executor role (the actions), or both."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+from temporalio.client import WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError
+from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
+
+from activities.attempt import Executor
+from activities.plan import pass_over, plan
+from activities.record import Recorder
+from activities.upkeep import Upkeep as UpkeepActivities
+from onthedot import readiness
+from onthedot.database.pool import open_pool
+from onthedot.database.run_log import RunLog
+from onthedot.engine import TASK_QUEUE, UPKEEP_QUEUE, UPKEEP_WORKFLOW_ID, Engine, run_queue
+from onthedot.handlers import Handlers
+from onthedot.registration import Registration
+from onthedot.settings import Settings
+from onthedot.upkeep import Upkeep
+from workflows.sandbox import workflow_runner
+from workflows.task import TaskWorkflow
+from workflows.upkeep import UpkeepWorkflow
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["all", "scheduler", "executor"]
+
+#: A workflow task for a worker that was lost goes to another after this long.
+_STICKY_TIMEOUT = timedelta(seconds=2)
+#: Waiting runs hear of a recall at a heartbeat: the SDK may not hold one back for longer.
+_HEARTBEAT_THROTTLE = timedelta(seconds=2)
+#: First workflow tasks after a start delay use the non-sticky pollers alone.
+_WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(maximum=20)
+_RUN_POLLERS = PollerBehaviorSimpleMaximum(maximum=10)
+_UPKEEP_POLLERS = PollerBehaviorSimpleMaximum(maximum=2)
+
+
+async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] = ()) -> None:
+    """Work until SIGTERM or SIGINT, then let runs end for ``shutdown_grace`` and return.
+
+    ``queues`` are those whose runs it executes, by default ``default`` alone. Wait for Temporal
+    when it does not answer yet; Postgres may come and go.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    identity = f"{socket.gethostname()}:{os.getpid()}"
+    engine = await Engine.connect(settings, identity=identity)
+    pool = await open_pool(settings)
+    registration = Registration(settings, pool, engine)
+    async with RunLog(pool) as log:
+        parts = _Parts(settings, engine, log, identity)
+        keeper = Upkeep(settings, pool, engine, registration)
+        workers = parts.workers(role, queues or ("default",), UpkeepActivities(keeper))
+        await _answering(engine, stop)
+        if not stop.is_set():
+            logger.info(
+                "worker %s: role %s, queues %s", identity, role, ", ".join(queues or ("default",))
+            )
+            await _work(workers, engine, stop)
+    await registration.close()
+    await pool.close()
+
+
+class _Parts:
+    """What the workers of one process share."""
+
+    def __init__(self, settings: Settings, engine: Engine, log: RunLog, identity: str) -> None:
+        self._settings, self._engine, self._log = settings, engine, log
+        self._identity = identity
+
+    def workers(self, role: Role, queues: Sequence[str], upkeep: UpkeepActivities) -> list[Worker]:
+        """One for the main queue, one for each other queue that is executed here, and upkeep's."""
+        executed = () if role == "scheduler" else queues
+        others = [self._run_worker(run_queue(one)) for one in executed if one != "default"]
+        if role == "executor":
+            return others + [self._run_worker(TASK_QUEUE)] * ("default" in executed)
+        return [self._main_worker("default" in executed), *others, self._upkeep_worker(upkeep)]
+
+    def _main_worker(self, executes: bool) -> Worker:
+        """Schedules; executes as well, so that a run can start in the process that sends it."""
+        activities: list[Callable[..., Any]] = [plan, pass_over, Recorder(self._log).record]
+        if executes:
+            activities.append(self._executor().execute_attempt)
+        return Worker(
+            self._engine.client,
+            task_queue=TASK_QUEUE,
+            workflows=[TaskWorkflow],
+            activities=activities,
+            no_remote_activities=not executes,
+            workflow_runner=workflow_runner(),
+            max_cached_workflows=self._settings.workflow_cache,
+            max_concurrent_workflow_tasks=200,
+            max_concurrent_local_activities=1000,
+            max_concurrent_activities=self._settings.worker_slots,
+            sticky_queue_schedule_to_start_timeout=_STICKY_TIMEOUT,
+            max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+            workflow_task_poller_behavior=_WORKFLOW_POLLERS,
+            activity_task_poller_behavior=_RUN_POLLERS,
+            graceful_shutdown_timeout=self._settings.shutdown_grace,
+        )
+
+    def _run_worker(self, task_queue: str) -> Worker:
+        return Worker(
+            self._engine.client,
+            task_queue=task_queue,
+            activities=[self._executor().execute_attempt],
+            max_concurrent_activities=self._settings.worker_slots,
+            max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+            activity_task_poller_behavior=_RUN_POLLERS,
+            graceful_shutdown_timeout=self._settings.shutdown_grace,
+        )
+
+    def _upkeep_worker(self, upkeep: UpkeepActivities) -> Worker:
+        return Worker(
+            self._engine.client,
+            task_queue=UPKEEP_QUEUE,
+            workflows=[UpkeepWorkflow],
+            activities=[upkeep.reconcile, upkeep.compare, upkeep.mind_months],
+            workflow_runner=workflow_runner(),
+            workflow_task_poller_behavior=_UPKEEP_POLLERS,
+            activity_task_poller_behavior=_UPKEEP_POLLERS,
+        )
+
+    def _executor(self) -> Executor:
+        handlers = Handlers(self._settings.handlers)
+        return Executor(self._settings, self._log, self._engine.client, handlers, self._identity)
+
+
+async def _answering(engine: Engine, stop: asyncio.Event) -> None:
+    """Return when Temporal answers, or when the worker shall stop."""
+    while not stop.is_set():
+        health = await engine.health()
+        if health.reachable:
+            return
+        logger.warning("%s; trying again", health.detail)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), timeout=1)
+
+
+async def _work(workers: Sequence[Worker], engine: Engine, stop: asyncio.Event) -> None:
+    async with contextlib.AsyncExitStack() as running:
+        for worker in workers:
+            await running.enter_async_context(worker)
+        if any(worker.task_queue == UPKEEP_QUEUE for worker in workers):
+            await _start_upkeep(engine)
+        readiness.announce()
+        await stop.wait()
+        logger.info("stopping: runs may end first")
+
+
+async def _start_upkeep(engine: Engine) -> WorkflowHandle[UpkeepWorkflow, None] | None:
+    """Start the one upkeep workflow, where it is not running already."""
+    try:
+        return await engine.client.start_workflow(
+            UpkeepWorkflow.run,
+            id=UPKEEP_WORKFLOW_ID,
+            task_queue=UPKEEP_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary="Reconciling and retention",
+        )
+    except RPCError as error:
+        logger.warning("the upkeep workflow could not be started: %s", error)
+        return None

@@ -1,0 +1,57 @@
+"""What workflows are sent: how a task shall be, and what was asked of it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from onthedot.run import Run, Trigger
+from onthedot.task import TaskSpec, TaskState
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOrder:
+    """A run that waits for its turn."""
+
+    run_id: str
+    trigger: Trigger
+    due_at: datetime  # aware UTC
+    arguments: dict[str, Any] | None = None  # in the place of the action's own
+
+
+@dataclass(kw_only=True)
+class KeepTask:
+    """A TaskWorkflow's input and whole state: continuing as new loses nothing."""
+
+    task_id: str
+    version: int
+    spec: TaskSpec
+    state: TaskState
+    cursor: datetime  # occurrences up to here are dealt with
+    queue: list[RunOrder] = field(default_factory=list)  # run one after the other
+    backfill: list[RunOrder] = field(default_factory=list)  # the same, beside the others
+    unrecorded: list[Run] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)  # the latest requests that were taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviseTask:
+    """The whole desired state of a task. A version that is not newer changes nothing."""
+
+    version: int
+    spec: TaskSpec
+    state: TaskState
+    changed_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartRuns:
+    """Start runs that were asked for, one after the other."""
+
+    request_id: str
+    orders: list[RunOrder]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelRun:
+    request_id: str
+    run_id: str
