@@ -110,7 +110,7 @@ def worker(
 
     logs.configure(settings, process="worker")
     _find_handlers_here()
-    asyncio.run(process.run(settings, role=role, queues=queue or ["default"]))
+    asyncio.run(process.run(settings, role=role, queues=queue or ()))
     sys.stderr.flush()
     # The SDK's core can abort the interpreter while it exits, after all has gone well.
     os._exit(0)
