@@ -1,0 +1,249 @@
+"""One attempt of a run: wait for its instant, perform its action, say how it ended."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities.action import ActionKind, Ended, Running, Stop, failed, now
+from activities.http import HttpCalls
+from activities.instant import WaitingRoom, handed_back
+from activities.live import LiveLog, Showing, running_row
+from activities.messages import ExecuteAttempt, Outcome
+from activities.output import OutputCapture
+from activities.plain import plain_text
+from activities.python import Functions
+from activities.shell import Processes
+from activities.workflow import Workflows
+from onthedot import duration
+from onthedot.handlers import Handlers
+from onthedot.run import Output, RunStatus
+from onthedot.settings import Settings
+
+__all__ = ["Executor", "LiveLog"]
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT = 2.5  # seconds between two while an action goes on
+_CLEAN_UP = 15.0  # how long an action that is stopped may take to end
+_CLAIM_TRIES = 3
+_CLAIM_PAUSE = 0.2
+
+
+class Executor:
+    """Executes attempts. One for each worker: it watches for that worker's shutdown."""
+
+    def __init__(
+        self, settings: Settings, live_log: LiveLog, client: Client, handlers: Handlers, worker: str
+    ) -> None:
+        """``worker`` names this worker in the log."""
+        self._live_log = live_log
+        self._worker = worker
+        self._waiting_room = WaitingRoom()
+        self._http = HttpCalls(settings)
+        self._processes = Processes(settings)
+        self._kinds: Mapping[str, ActionKind] = {
+            "http": self._http,
+            "shell": self._processes,
+            "python": Functions(settings, handlers),
+            "workflow": Workflows(client),
+        }
+        self._kept: set[asyncio.Task[None]] = set()
+
+    @activity.defn(name="attempt")
+    async def execute_attempt(self, order: ExecuteAttempt) -> Outcome:
+        """Wait for ``order.start_at``, then perform the action under its timeout.
+
+        What the action gets wrong is in the outcome. Raise ApplicationError, to be sent to
+        another worker, when this one shuts down.
+        """
+        try:
+            await self._waiting_room.wait_until(order.start_at)
+        except asyncio.CancelledError:
+            return self._stopped_before_start(order)
+        running = Running(order=order, output=OutputCapture(), started_at=now())
+        beats = _Heartbeats()
+        try:
+            return await self._start(running)
+        finally:
+            beats.end()
+
+    async def close(self) -> None:
+        """Show what is left to show, and let go of connections; after the worker has ended."""
+        await self._waiting_room.close()
+        if self._kept:
+            await asyncio.wait(self._kept, timeout=2)
+        await self._http.close()
+        self._processes.close()
+
+    async def _start(self, running: Running) -> Outcome:
+        order = running.order
+        # A workflow is not claimed: its id already makes it start once, and be found again.
+        if order.delivery == "at_most_once" and order.action.kind != "workflow":
+            try:
+                ours = await self._claim(running)
+            except asyncio.CancelledError:
+                return self._stopped_before_start(order)
+            if not ours:
+                return self._not_started(order, RunStatus.FAILED, "worker lost")
+            running.started_at = now()
+        showing = Showing(self._live_log, running, self._worker, self._keep)
+        try:
+            ended = await self._perform(running)
+        finally:
+            running.output.close()
+            showing.end()
+        return self._outcome(running, ended)
+
+    async def _claim(self, running: Running) -> bool:
+        row = running_row(running, self._worker)
+        for tries_left in reversed(range(_CLAIM_TRIES)):
+            try:
+                return await self._live_log.claim(row)
+            except Exception as error:
+                if not tries_left:
+                    raise ApplicationError(
+                        f"the log cannot be reached to claim the run: {error}",
+                        type="NotClaimed",
+                        next_retry_delay=timedelta(seconds=1),
+                    ) from error
+            await asyncio.sleep(_CLAIM_PAUSE)
+        raise AssertionError("unreachable")
+
+    async def _perform(self, running: Running) -> Ended | None:
+        """How the action ended; None when it was stopped, ``running.stop`` says why."""
+        action = asyncio.create_task(self._guard(running))
+        timeout = running.order.timeout.total_seconds()
+        try:
+            done, _ = await asyncio.wait({action}, timeout=timeout)
+            why = None if done else Stop.TIMED_OUT
+        except asyncio.CancelledError:
+            why = _why_stopped()
+            if why is None:  # the machinery's: the SDK knows what to answer
+                await _stop(action)
+                raise
+        if action.done():
+            return action.result()
+        running.stop = why
+        await _stop(action)
+        if not action.done():
+            running.remark = running.remark or "the action does not stop: it was left to itself"
+        return None
+
+    async def _guard(self, running: Running) -> Ended:
+        try:
+            return await self._kinds[running.order.action.kind].perform(running)
+        except asyncio.CancelledError:
+            if running.stop is not None:
+                raise
+            return failed("the action cancelled itself")
+        except Exception as error:
+            log.exception("attempt %s of %s", running.order.number, running.order.run_id)
+            return failed(f"an error in Onthedot: {type(error).__name__}: {error}")
+
+    def _outcome(self, running: Running, ended: Ended | None) -> Outcome:
+        if ended is None:
+            ended = self._ended_by(running)
+        claimed = running.order.delivery == "at_most_once"
+        return Outcome(
+            status=ended.status,
+            started_at=running.started_at,
+            finished_at=now(),
+            worker=self._worker,
+            output=running.output.kept(),
+            error=plain_text(ended.error) if ended.error else None,
+            result=running.result or None,
+            retry_after=ended.retry_after,
+            may_retry=ended.may_retry and not claimed,
+        )
+
+    def _ended_by(self, running: Running) -> Ended:
+        """What being stopped means for the attempt; raise when it is to be run again."""
+        order, remark = running.order, f"; {running.remark}" if running.remark else ""
+        match running.stop:
+            case Stop.CANCELLED:
+                return Ended(status=RunStatus.CANCELLED, error=running.remark, may_retry=False)
+            case Stop.TIMED_OUT:
+                error = f"took longer than its timeout of {duration.write(order.timeout)}{remark}"
+                return Ended(status=RunStatus.TIMED_OUT, error=error)
+        if order.delivery == "at_most_once" and order.action.kind != "workflow":
+            return failed(f"worker stopped{remark}", may_retry=False)
+        raise ApplicationError(
+            "the worker stopped while the run went on",
+            type="WorkerStopped",
+            next_retry_delay=timedelta(milliseconds=10),
+            category=ApplicationErrorCategory.BENIGN,
+        )
+
+    def _stopped_before_start(self, order: ExecuteAttempt) -> Outcome:
+        """The answer to the cancellation that is being handled."""
+        match _why_stopped():
+            case Stop.CANCELLED:
+                return self._not_started(order, RunStatus.CANCELLED)
+            case Stop.WORKER_STOPS:
+                raise handed_back("the worker stopped before the run started") from None
+        raise asyncio.CancelledError
+
+    def _not_started(
+        self, order: ExecuteAttempt, status: RunStatus, error: str | None = None
+    ) -> Outcome:
+        return Outcome(
+            status=status,
+            started_at=None,
+            finished_at=now(),
+            worker=self._worker,
+            output=Output(),
+            error=error,
+            may_retry=False,
+        )
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+
+
+class _Heartbeats:
+    """Heartbeats from a moment after the start of an action on; a timer, no task."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(_HEARTBEAT - 0.5, self._beat)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _beat(self) -> None:
+        activity.heartbeat()
+        self._timer = self._loop.call_later(_HEARTBEAT, self._beat)
+
+
+def _why_stopped() -> Stop | None:
+    """Why the SDK cancelled this activity; None where it must hear of the cancellation itself."""
+    details = activity.cancellation_details()
+    if details is None or details.paused or details.reset:
+        return None
+    if details.worker_shutdown and not details.cancel_requested:
+        return Stop.WORKER_STOPS
+    return Stop.CANCELLED
+
+
+async def _stop(action: asyncio.Task[Ended]) -> None:
+    """Cancel ``action`` and wait until it has cleaned up, whatever else happens, but not for ever."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _CLEAN_UP
+    action.cancel()
+    while not action.done() and (left := until - loop.time()) > 0:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({action}, timeout=left)
+    action.add_done_callback(_look_at)
+
+
+def _look_at(action: asyncio.Task[Ended]) -> None:
+    """Take note of how an action that nobody waits for any more has ended."""
+    if not action.cancelled():
+        action.exception()

@@ -1,0 +1,91 @@
+"""Waiting for the instant at which an attempt starts, thousands at once in one process."""
+
+import asyncio
+import contextlib
+import math
+from datetime import datetime, timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities.action import now
+
+#: A waiting attempt heartbeats this long before its instant, and every ``_BETWEEN`` before that.
+_LAST_HEARTBEAT = 1.0
+_BETWEEN = 3.0
+_SLACK = 0.005  # a timer may be early by this much
+
+
+class WaitingRoom:
+    """Where attempts wait; it empties at once when the worker shuts down."""
+
+    def __init__(self) -> None:
+        self._pauses: set[asyncio.Future[None]] = set()
+        self._watcher: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def wait_until(self, instant: datetime) -> None:
+        """Return at ``instant`` (aware; by the wall clock), at once when it is past.
+
+        Raise ApplicationError ``HandedBack`` when the worker shuts down before it.
+        """
+        self._watcher = self._watcher or asyncio.create_task(self._watch_for_shutdown())
+        self._refuse_if_closed()
+        while (left := (instant - now()).total_seconds()) > 0:
+            heartbeat_at = _next_heartbeat(left)
+            await self._pause(left - heartbeat_at)
+            self._refuse_if_closed()
+            if heartbeat_at:
+                activity.heartbeat()
+
+    async def close(self) -> None:
+        """Let go of the worker's shutdown."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+
+    async def _pause(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        pause: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _end, pause)
+        self._pauses.add(pause)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            self._pauses.discard(pause)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed or activity.is_worker_shutdown():
+            raise handed_back("the worker shuts down while the run waits for its instant")
+
+    async def _watch_for_shutdown(self) -> None:
+        await activity.wait_for_worker_shutdown()
+        self._closed = True
+        for pause in self._pauses:
+            _end(pause)
+
+
+def handed_back(why: str) -> ApplicationError:
+    """What makes the engine send the attempt to another worker at once."""
+    return ApplicationError(
+        why,
+        type="HandedBack",
+        next_retry_delay=timedelta(milliseconds=10),
+        category=ApplicationErrorCategory.BENIGN,
+    )
+
+
+def _next_heartbeat(left: float) -> float:
+    """How long before the instant the next heartbeat is due; 0 when none is."""
+    if left <= _LAST_HEARTBEAT + _SLACK:
+        return 0.0
+    return _LAST_HEARTBEAT + _BETWEEN * (
+        math.ceil((left - _LAST_HEARTBEAT - _SLACK) / _BETWEEN) - 1
+    )
+
+
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)

@@ -1,0 +1,167 @@
+"""Python functions: async ones run on the loop, the others each in a thread."""
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from activities.action import SUCCEEDED, Ended, Running, failed, now
+from activities.plain import plain_json
+from onthedot.errors import FieldError, InvalidInput
+from onthedot.handlers import Handler, Handlers, RunContext
+from onthedot.settings import Settings
+from onthedot.task import PythonAction
+
+_NOTICE = 1.0  # seconds that a function which is cancelled gets to notice it
+
+
+class Functions:
+    """Performs ``python`` actions."""
+
+    def __init__(self, settings: Settings, handlers: Handlers) -> None:
+        self._handlers = handlers
+        self._slots = asyncio.Semaphore(settings.worker_threads)
+        self._threads = settings.worker_threads
+        self._left = 0  # functions that were stopped and go on in their threads
+
+    async def perform(self, running: Running) -> Ended:
+        """Call the function; what it returns is the result, what it raises the error."""
+        action, order = running.order.action, running.order
+        assert isinstance(action, PythonAction)
+        context = RunContext(
+            run_id=order.run_id,
+            task_id=order.task_id,
+            due_at=order.due_at,
+            attempt=order.number,
+            write=running.output.write,
+        )
+        try:
+            handler = await self._load(action.handler)
+            arguments = handler.arguments(action.arguments)
+        except InvalidInput as error:
+            return failed(str(error), may_retry=False)
+        if handler.context_parameter is not None:
+            arguments[handler.context_parameter] = context
+        try:
+            if handler.is_async:
+                returned = await handler.function(**arguments)
+            else:
+                returned = await self._call_in_thread(running, context, handler, arguments)
+                if inspect.isawaitable(returned):
+                    returned = await returned
+        except asyncio.CancelledError:
+            context.cancelled.set()
+            raise
+        # SystemExit, too: it must not end the worker
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            return _raised(running, error)
+        if returned is not None:
+            value, whole = plain_json(returned)
+            running.result["returned"] = value
+            if not whole:
+                running.result["returned_cut"] = True
+        return SUCCEEDED
+
+    async def _load(self, name: str) -> Handler:
+        if self._handlers.is_loaded(name):
+            return self._handlers.load(name)
+        # an import may take seconds, which other runs must not wait for
+        return await asyncio.to_thread(self._handlers.load, name)
+
+    async def _call_in_thread(
+        self, running: Running, context: RunContext, handler: Handler, arguments: dict[str, Any]
+    ) -> Any:
+        if self._left > self._threads * 4:
+            raise RuntimeError(
+                f"{self._left} functions that were stopped still go on in this worker: "
+                "make them look at context.cancelled, or async, and start the worker again"
+            )
+        must_wait = self._slots.locked()
+        async with self._slots:
+            if must_wait:
+                running.started_at = now()
+            call = _Call(lambda: handler.function(**arguments))
+            try:
+                return await call.result()
+            except asyncio.CancelledError:
+                context.cancelled.set()
+                if not await call.ends_within(_NOTICE):
+                    self._left += 1
+                    call.when_it_ends(self._count_down)
+                    running.remark = (
+                        "its function goes on in its thread: one that is not async cannot be "
+                        "stopped, it has to look at context.cancelled"
+                    )
+                raise
+
+    def _count_down(self) -> None:
+        self._left -= 1
+
+
+class _Call:
+    """A call in a daemon thread of its own: one that hangs holds up nothing but itself.
+
+    A pool would lose a thread to each function that never returns.
+    """
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._loop = asyncio.get_running_loop()
+        # (returned, raised); no exception is set: a future refuses StopIteration
+        self._done: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
+        self._function = function
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._run,), name="handler", daemon=True).start()
+
+    async def result(self) -> Any:
+        returned, raised = await asyncio.shield(self._done)
+        if raised is not None:
+            raise raised
+        return returned
+
+    async def ends_within(self, seconds: float) -> bool:
+        done, _ = await asyncio.wait({self._done}, timeout=seconds)
+        return bool(done)
+
+    def when_it_ends(self, tell: Callable[[], None]) -> None:
+        self._done.add_done_callback(lambda _: tell())
+
+    def _run(self) -> None:
+        answer: tuple[Any, BaseException | None]
+        try:
+            answer = self._function(), None
+        except BaseException as error:
+            answer = None, error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._end, answer)
+
+    def _end(self, answer: tuple[Any, BaseException | None]) -> None:
+        if not self._done.done():
+            self._done.set_result(answer)
+
+
+def _raised(running: Running, error: BaseException) -> Ended:
+    """The answer for a function that raised; the traceback, from it on, goes into the output."""
+    own = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
+    ]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(own[-50:])]
+    lines += traceback.format_exception_only(error)
+    running.output.write("".join(lines))
+    text = "".join(traceback.format_exception_only(error)).strip()
+    return failed(text)
+
+
+def check(action: PythonAction, handlers: Handlers, *, here: bool) -> list[FieldError]:
+    """What is wrong with ``action``. With ``here``, the handler is imported, to see."""
+    try:
+        if here:
+            handlers.load(action.handler).arguments(action.arguments)
+        else:
+            handlers.refuse_if_not_allowed(action.handler)
+    except InvalidInput as error:
+        return list(error.fields)
+    return []
