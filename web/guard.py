@@ -79,7 +79,9 @@ class Guard:
         """
         if method in _READING:
             return None
-        if "cookie" not in headers and headers.get("authorization", "").lower().startswith("bearer "):
+        if "cookie" not in headers and headers.get("authorization", "").lower().startswith(
+            "bearer "
+        ):
             return None
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site in _OWN or (site is None and origin is None):

@@ -7,7 +7,9 @@ from typing import Any
 
 from onthedot.errors import FieldError
 
-_INSTANT = "Write an instant with its offset, such as 2026-12-01T09:00:00Z or 2026-12-01T10:00:00+01:00."
+_INSTANT = (
+    "Write an instant with its offset, such as 2026-12-01T09:00:00Z or 2026-12-01T10:00:00+01:00."
+)
 _SLUG = "Write 1 to 100 lower-case letters, digits, - and _, beginning with a letter or a digit."
 _UNIONS = frozenset(("schedule", "action"))  # the part of the location that follows is the kind
 _SECTIONS = frozenset(("body", "query", "path", "header"))
@@ -29,7 +31,10 @@ _WORDS: dict[str, tuple[str, Callable[[_Context], str]]] = {
     "extra_forbidden": ("is not known here", lambda _: "Leave it out, or correct its name."),
     "literal_error": ("is not one of the choices", lambda c: f"Give one of {c['expected']}."),
     "enum": ("is not one of the choices", lambda c: f"Give one of {c['expected']}."),
-    "union_tag_invalid": ("is not one of the kinds", lambda c: f"Give one of {c['expected_tags']}."),
+    "union_tag_invalid": (
+        "is not one of the kinds",
+        lambda c: f"Give one of {c['expected_tags']}.",
+    ),
     "union_tag_not_found": ("is missing", lambda _: "Give the kind."),
     "string_pattern_mismatch": (
         "does not have the right form",
@@ -95,7 +100,9 @@ def _field_error(error: Mapping[str, Any]) -> FieldError:
     kind, context = error["type"], error.get("ctx", {})
     where, value = _place(error["loc"]), error.get("input")
     if kind == "missing" and where == "body":
-        return FieldError(where, None, "is missing", "Send a JSON object, with Content-Type: application/json.")
+        return FieldError(
+            where, None, "is missing", "Send a JSON object, with Content-Type: application/json."
+        )
     if kind == "model_attributes_type" and isinstance(value, bytes):
         return FieldError(
             where,
@@ -109,8 +116,14 @@ def _field_error(error: Mapping[str, Any]) -> FieldError:
         value = None
     if kind == "value_error":
         problem, _, remedy = error["msg"].removeprefix("Value error, ").partition("; ")
-        if not remedy:  # our own texts say what would be right, at times without saying what is wrong
-            problem, remedy = ("cannot be accepted", problem) if problem.startswith("give") else (problem, "Correct it")
+        if (
+            not remedy
+        ):  # our own texts say what would be right, at times without saying what is wrong
+            problem, remedy = (
+                ("cannot be accepted", problem)
+                if problem.startswith("give")
+                else (problem, "Correct it")
+            )
         return FieldError(where, value, problem, f"{remedy[0].upper()}{remedy[1:].rstrip('.')}.")
     problem, remedy_of = _WORDS.get(kind, (error["msg"].lower(), lambda _: "Correct it."))
     return FieldError(where, value, problem, remedy_of(context))

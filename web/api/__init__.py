@@ -1,0 +1,20 @@
+"""REST under /api/v1: JSON in, JSON out, problems for what went wrong."""
+
+from fastapi import APIRouter, Depends
+
+from web.api import runs, schedules, stats, tasks
+from web.api.requests import no_unknown_query, storable_body
+from web.security import require
+
+router = APIRouter(
+    prefix="/api/v1",
+    dependencies=[
+        Depends(require("admin")),
+        Depends(no_unknown_query),
+        Depends(storable_body),
+    ],
+)
+router.include_router(tasks.router)
+router.include_router(runs.router)
+router.include_router(schedules.router)
+router.include_router(stats.router)
