@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice, takewhile
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
@@ -39,8 +39,12 @@ class Part:
     """How a part of the installation is, in plain words."""
 
     name: str
-    ok: bool
+    state: Literal["ok", "pending", "down"]
     words: str
+
+    @property
+    def state_words(self) -> str:
+        return {"ok": "in order", "pending": "on its way", "down": "look here"}[self.state]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +86,29 @@ async def upcoming(
     async with connection(services.pool) as conn:
         tasks = await lists.upcoming_tasks(conn, before=end, limit=_MOST_DUE)
     found = list(islice(occurrences(tasks, now, end), _MOST_DUE + 1))
-    by_minute = groupby(found[:_MOST_DUE], lambda one: one.due_at.replace(second=0, microsecond=0))
     return show(
         request,
         "upcoming",
         section="/upcoming",
         stream="/events",
-        minutes=[(minute, list(due)) for minute, due in by_minute],
+        minutes=by_minute(found[:_MOST_DUE]),
         cut=len(found) > _MOST_DUE,
+        most=_MOST_DUE,
         horizon=horizon,
         horizon_words=_HORIZONS[horizon][1],
         horizons=[(value, text) for value, (text, _, _) in _HORIZONS.items()],
     )
+
+
+def by_minute(found: list[Occurrence]) -> list[tuple[datetime, list[list[Occurrence]]]]:
+    """The minutes in which something is due, and for each the occurrences of every task."""
+    minutes = []
+    for minute, due in groupby(found, lambda one: one.due_at.replace(second=0, microsecond=0)):
+        of_task: dict[str, list[Occurrence]] = {}
+        for one in due:
+            of_task.setdefault(one.task.id, []).append(one)
+        minutes.append((minute, list(of_task.values())))
+    return minutes
 
 
 def occurrences(tasks: list[Task], now: datetime, end: datetime) -> Iterator[Occurrence]:
@@ -134,19 +149,19 @@ async def engine_health(request: Request, services: Services) -> EngineHealth:
 
 def parts(engine: EngineHealth, figures: lists.Figures) -> list[Part]:
     """Postgres has just given ``figures``, so it answers."""
-    found = [Part("Postgres", True, "It answers, and keeps the tasks and the log.")]
+    found = [Part("Postgres", "ok", "It answers, and keeps the tasks and the log.")]
     if not engine.reachable:
         return [
             *found,
-            Part("Temporal", False, f"{engine.detail}. Changes are kept until it is back."),
+            Part("Temporal", "down", f"{engine.detail}. Changes are kept until it is back."),
         ]
     version = f" (server {engine.server_version})" if engine.server_version else ""
-    found.append(Part("Temporal", True, f"It answers{version}, and keeps the time."))
+    found.append(Part("Temporal", "ok", f"It answers{version}, and keeps the time."))
     found.append(_workers(engine))
     waiting = figures.pending_changes + figures.pending_requests
     if waiting:
         text = f"{waiting} not yet with the engine; they are sent again by themselves."
-        found.append(Part("Changes", False, text))
+        found.append(Part("Changes", "pending", text))
     return found
 
 
@@ -155,8 +170,8 @@ def _workers(engine: EngineHealth) -> Part:
     executors = sum(worker.executes for worker in engine.workers)
     if not schedulers or not executors:
         missing = "schedules tasks" if not schedulers else "runs them"
-        return Part("Workers", False, f"None {missing}: start one with onthedot worker.")
-    return Part("Workers", True, f"{executors} run tasks, {schedulers} schedule them.")
+        return Part("Workers", "down", f"None {missing}: start one with onthedot worker.")
+    return Part("Workers", "ok", f"{executors} run tasks, {schedulers} schedule them.")
 
 
 @router.get("/zone")

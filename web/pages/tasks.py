@@ -51,7 +51,7 @@ async def list_tasks(
         states=states,
         action=choice("action", action, ACTION_KINDS),
         tag=plain(tag),
-        text=plain(search),
+        search=plain(search),
     )
     order: Any = choice("sort", sort, _SORTS) or "next_due"
     async with connection(services.pool) as conn:

@@ -60,7 +60,7 @@ def span(length: timedelta | float | None) -> str:
         return "-"
     if isinstance(length, timedelta):
         length = length / timedelta(milliseconds=1)
-    if abs(length) < 1:
+    if abs(length) < 10:
         return f"{length:.1f} ms"
     if abs(length) < 1000:
         return f"{length:.0f} ms"
