@@ -1,19 +1,19 @@
 """Every error that Onthedot raises on purpose.
 
-    OnthedotError
-    ├── InvalidInput            what was sent cannot be accepted; names each field
-    │   └── InvalidSettings     an ONTHEDOT_* variable is wrong
-    ├── NotFound                no such task or run
-    ├── Conflict                the request does not fit the present state
-    │   ├── TaskExists          the id is taken
-    │   ├── VersionMismatch     If-Match named another version
-    │   └── KeyReused           an Idempotency-Key came again with another request
-    ├── NotAllowed
-    │   ├── Unauthenticated     no key or session, or one that is not valid
-    │   └── Forbidden           a request that this caller may not make
-    └── Unavailable
-        ├── DatabaseUnavailable Postgres does not answer
-        └── EngineUnavailable   Temporal, or every worker, does not answer
+OnthedotError
+├── InvalidInput            what was sent cannot be accepted; names each field
+│   └── InvalidSettings     an ONTHEDOT_* variable is wrong
+├── NotFound                no such task or run
+├── Conflict                the request does not fit the present state
+│   ├── TaskExists          the id is taken
+│   ├── VersionMismatch     If-Match named another version
+│   └── KeyReused           an Idempotency-Key came again with another request
+├── NotAllowed
+│   ├── Unauthenticated     no key or session, or one that is not valid
+│   └── Forbidden           a request that this caller may not make
+└── Unavailable
+    ├── DatabaseUnavailable Postgres does not answer
+    └── EngineUnavailable   Temporal, or every worker, does not answer
 """
 
 from collections.abc import Iterable
@@ -69,6 +69,10 @@ class NotFound(OnthedotError):
 
 class Conflict(OnthedotError):
     """The request does not fit the present state."""
+
+    def __init__(self, message: str | None = None, *fields: FieldError) -> None:
+        self.fields = fields
+        super().__init__(message)
 
 
 class TaskExists(Conflict):

@@ -81,7 +81,9 @@ class Registration:
                     conn, task_id, spec, by=by, now=now, next_due_at=due_at
                 )
             if task is None:
-                raise TaskExists(f"a task with the id {task_id!r} exists already")
+                remedy = "Choose another, leave it out to get one, or change that task by PUT"
+                taken = FieldError("id", task_id, "is taken", remedy)
+                raise TaskExists(f"a task with the id {task_id!r} exists already", taken)
             await tasks.tell(conn, task_id)
         return await self._hand_over(task)
 

@@ -89,7 +89,7 @@ def problem_of(error: OnthedotError) -> Problem:
         kind=kind,
         title=family.__doc__ or status.phrase,
         detail=str(error),
-        errors=error.fields if isinstance(error, errors.InvalidInput) else (),
+        errors=error.fields if isinstance(error, errors.InvalidInput | errors.Conflict) else (),
         headers=headers,
     )
 
