@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import chain, product
 
 from croniter import CroniterBadDateError, croniter
 
@@ -82,24 +83,14 @@ class Cron:
         return Walls(map(_croniter, self._expressions()), after)
 
     def _expressions(self) -> list[str]:
-        """Expressions for croniter whose times together are those of this one.
-
-        croniter neither takes weekdays and nth weekdays together, nor applies the either-day rule
-        to nth weekdays.
-        """
-        day, weekday = self.day.for_croniter(), self.weekday
-        parts = (
-            [",".join(map(str, weekday.values))] if weekday.values and not weekday.is_open else []
-        )
-        parts += [",".join(weekday.special)] if weekday.special else []
-        if self.either_day:
-            return [self._expression(day, "*"), *(self._expression("*", part) for part in parts)]
-        return [self._expression(day, part) for part in parts or ["*"]]
-
-    def _expression(self, day: str, weekday: str) -> str:
-        minute, hour, month = (one.for_croniter() for one in (self.minute, self.hour, self.month))
-        seconds = f" {self.second.for_croniter()}" if self.second else ""
-        return f"{minute} {hour} {day} {month} {weekday}{seconds}"
+        """Expressions for croniter whose times together are those of this one."""
+        days, weekdays = self.day.for_croniter(), self.weekday.for_croniter()
+        pairs: Iterable[tuple[str, str]] = product(days, weekdays)
+        if self.either_day:  # croniter has the rule, but not for nth weekdays
+            pairs = chain(product(days, "*"), product("*", weekdays))
+        (minute,), (hour,), (month,) = map(Field.for_croniter, (self.minute, self.hour, self.month))
+        seconds = f" {self.second.for_croniter()[0]}" if self.second else ""
+        return [f"{minute} {hour} {day} {month} {weekday}{seconds}" for day, weekday in pairs]
 
 
 class Walls:

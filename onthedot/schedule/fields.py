@@ -81,8 +81,15 @@ class Field:
     def uses_hash(self) -> bool:
         return re.search(r"(^|,)h", self.text, re.IGNORECASE) is not None
 
-    def for_croniter(self) -> str:
-        return "*" if self.is_open else ",".join([*map(str, self.values), *self.special])
+    def for_croniter(self) -> list[str]:
+        """One or two texts that together name what it does.
+
+        croniter refuses numbers beside ``1#2``, and takes 30 days and ``L`` for all 31 days.
+        """
+        if self.is_open:
+            return ["*"]
+        numbers = ",".join(map(str, self.values))
+        return [part for part in (numbers, ",".join(self.special)) if part]
 
     def in_words(self) -> str:
         """What cron-descriptor is given: the text where it takes that right, otherwise numbers."""
