@@ -1,6 +1,7 @@
 """The command line. What a command alone needs is imported by it: `--help` loads next to nothing."""
 
 import asyncio
+import logging
 import os
 import re
 import sys
@@ -79,6 +80,7 @@ def web() -> None:
 
     logs.configure(settings, process="web")
     _find_handlers_here()
+    logging.getLogger(__name__).info("starting the web app on %s:%s", settings.host, settings.port)
     uvicorn.run(
         "web.app:create_app",
         factory=True,
@@ -110,10 +112,23 @@ def worker(
 
     logs.configure(settings, process="worker")
     _find_handlers_here()
-    asyncio.run(process.run(settings, role=role, queues=queue or ()))
-    sys.stderr.flush()
-    # The SDK's core can abort the interpreter while it exits, after all has gone well.
-    os._exit(0)
+
+    async def work() -> int:
+        try:
+            await process.run(settings, role=role, queues=queue or ())
+        except Exception:
+            logging.getLogger(__name__).exception("the worker cannot go on")
+            return 1
+        return 0
+
+    async def work_and_leave() -> None:
+        code = await work()
+        sys.stderr.flush()
+        # Neither the loop nor the interpreter is wound up: a pool that was not closed holds up
+        # the first, and the SDK's core can abort the second after all has gone well.
+        os._exit(code)
+
+    asyncio.run(work_and_leave())
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """`onthedot doctor`: what is wrong with this installation, and what to do about it."""
 
 import asyncio
+import json
 import time
 import urllib.error
 import urllib.request
@@ -119,12 +120,33 @@ async def _web(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("Web app", f"{url} does not answer ({said})", remedy)
         return
     yield Finding("Web app", f"answers at {url}")
-    status, said = await asyncio.to_thread(_get, url + "/readyz")
-    if status == 200:
-        yield Finding("Workers", "the web app is in touch with Postgres, Temporal and workers")
-    else:
-        remedy = "start `onthedot worker`, and look into its log"
-        yield Finding("Workers", f"the web app is not ready: {said}", remedy)
+    _, said = await asyncio.to_thread(_get, url + "/readyz")
+    for finding in _as_web_sees_it(said):
+        yield finding
+
+
+_REMEDIES = {
+    "postgres": "compare ONTHEDOT_DATABASE_URL of the web app with ours",
+    "temporal": "compare ONTHEDOT_TEMPORAL_ADDRESS and _NAMESPACE of the web app with ours",
+    "workers": "start `onthedot worker`, one of them with the scheduler role, and read what it says",
+}
+
+
+def _as_web_sees_it(said: str) -> list[Finding]:
+    """What ``/readyz`` answered: ``{"checks": {part: {"ok": bool, "detail": text}}}``."""
+    try:
+        checks = json.loads(said)["checks"].items()
+        return [
+            Finding(
+                f"{part.capitalize()}, as the web app sees it",
+                check["detail"],
+                None if check["ok"] else _REMEDIES.get(part, "read the web app's log"),
+            )
+            for part, check in checks
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        remedy = "see whether something else listens there, or another version of Onthedot"
+        return [Finding("Web app", f"its /readyz answers something else: {said[:200]!r}", remedy)]
 
 
 def _get(url: str) -> tuple[int, str]:

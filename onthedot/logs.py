@@ -21,6 +21,7 @@ def configure(settings: Settings, process: str) -> None:
     handler.setFormatter(JsonLines(process) if settings.log_format == "json" else Text())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    logging.getLogger("uvicorn").setLevel("WARNING")
 
 
 class Text(logging.Formatter):

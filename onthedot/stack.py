@@ -139,6 +139,7 @@ class Stack:
                     environment=embedded.ENVIRONMENT,
                     prepare=lambda: asyncio.to_thread(postgres.prepare),
                     is_ready=lambda: asyncio.to_thread(postgres.is_ready),
+                    is_quoted=True,
                     stop_signal=embedded.STOP_SIGNAL,
                     death_signal=embedded.STOP_SIGNAL,
                 )
@@ -157,7 +158,12 @@ class Stack:
         )
         with self.console.step(f"Temporal on {temporal.address}"):
             await self.supervisor.start(
-                Child(name="temporal", command=temporal.command(), is_ready=temporal.is_ready)
+                Child(
+                    name="temporal",
+                    command=temporal.command(),
+                    is_ready=temporal.is_ready,
+                    is_quoted=True,
+                )
             )
         self.settings = replace(self.settings, temporal_address=temporal.address)
 
@@ -174,9 +180,12 @@ class Stack:
         count = self.settings.workers or len(os.sched_getaffinity(0))
         with self.console.step(f"{count} worker{'s' if count > 1 else ''}"):
             children = [self._worker(f"worker-{number}") for number in range(1, count + 1)]
-            async with asyncio.TaskGroup() as starting:
-                for child in children:
-                    starting.create_task(self.supervisor.start(child))
+            try:
+                async with asyncio.TaskGroup() as starting:
+                    for child in children:
+                        starting.create_task(self.supervisor.start(child))
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
 
     def _worker(self, name: str) -> Child:
         announcement = Announcement()
@@ -189,8 +198,6 @@ class Stack:
             command=_ours("worker"),
             environment={**self._environment(), **announcement.environment},
             is_ready=is_ready,
-            # It ends the processes of its runs before it goes.
-            death_signal=signal.SIGTERM,
             grace=self.settings.shutdown_grace.total_seconds() + 5,
         )
 

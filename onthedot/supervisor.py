@@ -42,6 +42,7 @@ class Child:
     account: Account | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL  # when the supervisor is gone
+    is_quoted: bool = False  # errors repeat what it said, for `relay` does not show it
     ready_within: float = 60.0
     grace: float = 10.0  # between the stop signal and SIGKILL
 
@@ -69,7 +70,7 @@ class Supervisor:
     async def start(self, child: Child) -> None:
         """Start ``child`` and keep it running; return when it is ready.
 
-        Raises ChildDidNotStart, with what it said, when it ends or is not ready in time.
+        Raises ChildDidNotStart when it ends, or is not ready in time.
         """
         kept = self._kept[child.name] = _Kept(child, self._say, self._relay)
         await kept.start()
@@ -83,6 +84,7 @@ class Supervisor:
     def kill(self) -> None:
         """End all children at once, without asking."""
         for kept in self._kept.values():
+            kept.leave_alone()
             kept.signal(signal.SIGKILL)
 
 
@@ -105,10 +107,15 @@ class _Kept:
         self._watch = asyncio.create_task(self._keep_running(), name=f"keep {self.child.name}")
 
     async def stop(self) -> None:
+        self.leave_alone()
         if self._watch is not None:
-            self._watch.cancel()
             await asyncio.wait([self._watch])
         await self._end_process()
+
+    def leave_alone(self) -> None:
+        """Start it no more."""
+        if self._watch is not None:
+            self._watch.cancel()
 
     def signal(self, number: signal.Signals) -> None:
         """Send ``number`` to all of the child's process group."""
@@ -216,7 +223,8 @@ class _Kept:
         return self._present
 
     def _with_what_it_said(self, problem: str) -> str:
-        return "\n".join([f"{self.child.name} {problem}", *(f"    {line}" for line in self._said)])
+        said = [f"    {line}" for line in self._said] if self.child.is_quoted else []
+        return "\n".join([f"{self.child.name} {problem}", *said])
 
 
 def _groups(kept: list[_Kept]) -> list[list[_Kept]]:

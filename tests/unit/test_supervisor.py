@@ -97,7 +97,7 @@ async def test_a_child_that_ends_before_it_is_ready_is_reported_with_what_it_sai
 
     with pytest.raises(ChildDidNotStart, match=r"child ended with 3\n    no disk left"):
         await supervisor.start(
-            _child("import sys\nprint('no disk left')\nsys.exit(3)", is_ready=never)
+            _child("import sys\nprint('no disk left')\nsys.exit(3)", is_ready=never, is_quoted=True)
         )
 
 
