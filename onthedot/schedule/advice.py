@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from onthedot.errors import InvalidInput
 from onthedot.schedule import cron, zones
@@ -70,13 +71,20 @@ def _of_daylight_saving(
     if len(fields.hour.values) == 24:
         return  # it runs all day long: a change of the clocks is nothing special
     told: set[str] = set()
-    for change in zones.changes(now, now + _AHEAD, zones.zone(timezone)):
+    for change in _changes_from(now.replace(hour=0, minute=0, second=0, microsecond=0), timezone):
+        if change.at <= now:
+            continue
         code = "dst_skipped" if change.is_gap else "dst_doubled"
         start, end = change.walls
         wall = next(fields.walls(start - timedelta(seconds=1)), None)
         if code not in told and wall is not None and wall < end:
             told.add(code)
             yield ScheduleWarning(code, _say_change(fields, change, wall, timezone))
+
+
+@lru_cache(maxsize=1024)
+def _changes_from(day: datetime, timezone: str) -> tuple[zones.Change, ...]:
+    return tuple(zones.changes(day, day + _AHEAD, zones.zone(timezone)))
 
 
 def _say_change(fields: cron.Cron, change: zones.Change, wall: datetime, timezone: str) -> str:
