@@ -20,7 +20,6 @@ from web.security import Access
 from web.services import Services
 
 _STATIC = Path(__file__).parent / "static"
-_MOST_BODY = 256 * 1024  # bytes; a definition may have 64 KiB, and a form writes it longer
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -34,7 +33,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        max_body_size=_MOST_BODY,
     )
     app.add_middleware(Guard, settings=settings)
     problems.add_handlers(app)

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from onthedot.errors import Forbidden
@@ -26,6 +28,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: The largest body, in bytes. A definition may have 64 KiB, and a form writes it longer.
+MOST_BODY = 256 * 1024
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
 _OWN = frozenset(("same-origin", "none"))  # none: typed in or from a bookmark
 
@@ -52,15 +56,18 @@ class Guard:
                 headers.setdefault("Cache-Control", "private, no-cache")
             await send(message)
 
-        headers = Headers(scope=scope)
-        refusal = self._wrong_host(headers) or self._cross_site(scope["method"], headers)
-        if refusal is None:
-            await self._app(scope, receive, send_with_headers)
-        else:
-            from web import problems  # it uses this module's headers
+        answer = self._refuse(Request(scope)) or self._app
+        await answer(scope, _limited(receive), send_with_headers)
 
-            answer = problems.respond(Request(scope), problems.problem_of(refusal))
-            await answer(scope, receive, send_with_headers)
+    def _refuse(self, request: Request) -> Response | None:
+        from web import problems  # it uses this module's headers
+
+        headers = request.headers
+        if refusal := self._wrong_host(headers) or self._cross_site(request.method, headers):
+            return problems.respond(request, problems.problem_of(refusal))
+        if int(headers.get("content-length", 0)) > MOST_BODY:
+            return problems.respond(request, problems.too_large(request))
+        return None
 
     def _wrong_host(self, headers: Headers) -> Forbidden | None:
         """On loopback only our own names count: another site's name that was pointed here (DNS
@@ -97,6 +104,21 @@ class Guard:
         """Whether ``origin`` is where this request went to; "null" never is."""
         where = origin.partition("://")[2].lower()
         return where != "" and where in (host.lower(), self._public)
+
+
+def _limited(receive: Receive) -> Receive:
+    """``receive``, which raises HTTPException (413) where a body of no told length is too large."""
+    size = 0
+
+    async def counted() -> MutableMapping[str, Any]:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MOST_BODY:
+            raise HTTPException(413)
+        return message
+
+    return counted
 
 
 def _host_names(settings: Settings) -> frozenset[str | None] | None:

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match
 
 from onthedot import errors
 from onthedot.errors import FieldError, OnthedotError
@@ -153,28 +154,60 @@ async def _refused_by_shape(request: Request, error: Exception) -> Response:
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    detail = error.detail
-    if status == HTTPStatus.NOT_FOUND:
-        detail = f"There is nothing at {request.url.path}."
-    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        detail = f"{request.method} does not work at {request.url.path}; {allowed} does."
-    elif status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return respond(request, _too_large(request))
-    kind = status.phrase.lower().replace(" ", "-")
+    match status:
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return respond(request, too_large(request))
+        case HTTPStatus.BAD_REQUEST:
+            return respond(request, _unreadable(request))
+        case HTTPStatus.NOT_FOUND:
+            detail, headers = f"There is nothing at {request.url.path}.", {}
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(_allowed(request))
+            detail = f"{request.method} does not work at {request.url.path}; {allowed} do."
+            headers = {"Allow": allowed}
+        case _:
+            detail, headers = str(error.detail), dict(error.headers or {})
     return respond(
         request,
         Problem(
             status=status,
-            kind=kind,
+            kind=status.phrase.lower().replace(" ", "-"),
             title=status.phrase,
-            detail=str(detail),
-            headers=error.headers or {},
+            detail=detail,
+            headers=headers,
         ),
     )
 
 
-def _too_large(request: Request) -> Problem:
+def _allowed(request: Request) -> list[str]:
+    """The methods that work at the request's path: Starlette tells only those of one route."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
+
+
+def _unreadable(request: Request) -> Problem:
+    wrong = FieldError(
+        "body",
+        request.headers.get("content-type"),
+        "cannot be read",
+        "Send it as its Content-Type says: JSON in UTF-8, not nested hundreds of levels deep.",
+    )
+    return Problem(
+        status=HTTPStatus.BAD_REQUEST,
+        kind="bad-request",
+        title="The request's body cannot be read.",
+        detail=str(wrong),
+        errors=(wrong,),
+    )
+
+
+def too_large(request: Request) -> Problem:
     size = request.headers.get("content-length")
     wrong = FieldError(
         "body",
