@@ -103,9 +103,14 @@ class Engine:
         self.client = client
 
     @classmethod
-    async def connect(cls, settings: Settings, *, identity: str | None = None) -> "Engine":
-        """Ready to use; Temporal need not answer now."""
-        client = await Client.connect(
+    async def connect(
+        cls, settings: Settings, *, identity: str | None = None, lazy: bool = True
+    ) -> "Engine":
+        """Ready to use; Temporal need not answer now.
+
+        A worker wants a client that is not ``lazy``: then raise EngineUnavailable when it does not.
+        """
+        connecting = Client.connect(
             settings.temporal,
             namespace=settings.temporal_namespace,
             api_key=settings.temporal_api_key,
@@ -114,9 +119,12 @@ class Engine:
             keep_alive_config=KeepAliveConfig(interval_millis=10_000, timeout_millis=5_000),
             retry_config=RetryConfig(max_elapsed_time_millis=2_000, max_retries=3),
             identity=identity,
-            lazy=True,
+            lazy=lazy,
         )
-        return cls(client)
+        try:
+            return cls(await connecting)
+        except RuntimeError as error:
+            raise EngineUnavailable(f"Temporal does not answer: {error}") from error
 
     async def health(self, queue: str = "default") -> EngineHealth:
         """Whether Temporal answers, and which workers poll for this queue."""

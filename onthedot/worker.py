@@ -23,6 +23,7 @@ from onthedot import readiness
 from onthedot.database.pool import open_pool
 from onthedot.database.run_log import RunLog
 from onthedot.engine import TASK_QUEUE, UPKEEP_QUEUE, UPKEEP_WORKFLOW_ID, Engine, run_queue
+from onthedot.errors import EngineUnavailable
 from onthedot.handlers import Handlers
 from onthedot.registration import Registration
 from onthedot.settings import Settings
@@ -55,19 +56,19 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     identity = f"{socket.gethostname()}:{os.getpid()}"
-    engine = await Engine.connect(settings, identity=identity)
+    engine = await _connect(settings, identity, stop)
+    if engine is None:
+        return
     pool = await open_pool(settings)
     registration = Registration(settings, pool, engine)
     async with RunLog(pool) as log:
         parts = _Parts(settings, engine, log, identity)
         keeper = Upkeep(settings, pool, engine, registration)
         workers = parts.workers(role, queues or ("default",), UpkeepActivities(keeper))
-        await _answering(engine, stop)
-        if not stop.is_set():
-            logger.info(
-                "worker %s: role %s, queues %s", identity, role, ", ".join(queues or ("default",))
-            )
-            await _work(workers, engine, stop)
+        logger.info(
+            "worker %s: role %s, queues %s", identity, role, ", ".join(queues or ("default",))
+        )
+        await _work(workers, engine, stop)
     await registration.close()
     await pool.close()
 
@@ -137,15 +138,16 @@ class _Parts:
         return Executor(self._settings, self._log, self._engine.client, handlers, self._identity)
 
 
-async def _answering(engine: Engine, stop: asyncio.Event) -> None:
-    """Return when Temporal answers, or when the worker shall stop."""
+async def _connect(settings: Settings, identity: str, stop: asyncio.Event) -> Engine | None:
+    """The connection, as soon as Temporal answers; None when the worker shall stop instead."""
     while not stop.is_set():
-        health = await engine.health()
-        if health.reachable:
-            return
-        logger.warning("%s; trying again", health.detail)
+        try:
+            return await Engine.connect(settings, identity=identity, lazy=False)
+        except EngineUnavailable as error:
+            logger.warning("%s; trying again", error)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), timeout=1)
+    return None
 
 
 async def _work(workers: Sequence[Worker], engine: Engine, stop: asyncio.Event) -> None:
