@@ -149,7 +149,6 @@ class Executor:
     def _outcome(self, running: Running, ended: Ended | None) -> Outcome:
         if ended is None:
             ended = self._ended_by(running)
-        claimed = running.order.delivery == "at_most_once"
         return Outcome(
             status=ended.status,
             started_at=running.started_at,
@@ -159,19 +158,21 @@ class Executor:
             error=plain_text(ended.error) if ended.error else None,
             result=running.result or None,
             retry_after=ended.retry_after,
-            may_retry=ended.may_retry and not claimed,
+            may_retry=ended.may_retry,
         )
 
     def _ended_by(self, running: Running) -> Ended:
         """What being stopped means for the attempt; raise when it is to be run again."""
         order, remark = running.order, f"; {running.remark}" if running.remark else ""
+        at_most_once = order.delivery == "at_most_once"
         match running.stop:
             case Stop.CANCELLED:
                 return Ended(status=RunStatus.CANCELLED, error=running.remark, may_retry=False)
             case Stop.TIMED_OUT:
                 error = f"took longer than its timeout of {duration.write(order.timeout)}{remark}"
-                return Ended(status=RunStatus.TIMED_OUT, error=error)
-        if order.delivery == "at_most_once" and order.action.kind != "workflow":
+                # what was stopped half-way may have had its effect already
+                return Ended(status=RunStatus.TIMED_OUT, error=error, may_retry=not at_most_once)
+        if at_most_once and order.action.kind != "workflow":
             return failed(f"worker stopped{remark}", may_retry=False)
         raise ApplicationError(
             "the worker stopped while the run went on",

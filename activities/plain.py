@@ -1,6 +1,7 @@
 """Text and JSON that Postgres and the engine can hold: no NUL, no lone surrogate, not too much."""
 
 import json
+import math
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -22,11 +23,9 @@ def plain_json(value: Any, limit: int = 4_096) -> tuple[Any, bool]:
     What is too large, or no JSON at all, comes as the start of its text.
     """
     try:
-        found = to_jsonable_python(
-            value, serialize_unknown=True, inf_nan_mode="strings", bytes_mode="base64"
-        )
+        found = to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")
         cleaned = _clean(found, _DEPTH)
-        text = json.dumps(cleaned, ensure_ascii=False)
+        text = json.dumps(cleaned, ensure_ascii=False, allow_nan=False)
     except Exception:  # whatever the value's own code raises, the run has ended well
         return plain_text(_describe(value), limit), False
     if len(text.encode()) <= limit:
@@ -37,6 +36,8 @@ def plain_json(value: Any, limit: int = 4_096) -> tuple[Any, bool]:
 def _clean(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has none
     if isinstance(value, dict | list) and depth == 0:
         return plain_text(_describe(value), 200)
     if isinstance(value, dict):

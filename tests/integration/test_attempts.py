@@ -1,0 +1,287 @@
+"""An attempt as such: its instant, its claim, how it is stopped, and what the log shows of it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.activity import ActivityCancellationDetails
+from temporalio.exceptions import ApplicationError
+
+from activities import attempt
+from activities.action import Ended, Running, now
+from activities.messages import Outcome
+from onthedot.errors import DatabaseUnavailable
+from onthedot.run import Output, RunStatus
+from tests.attempts import SHUTDOWN, WORKER, Bench, bench, order
+
+started: list[str] = []
+
+
+async def mark(name: str = "") -> None:
+    started.append(name)
+
+
+async def go_on() -> None:
+    started.append("go_on")
+    await asyncio.sleep(60)
+
+
+async def ignore_cancellation() -> None:
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if len(started) > 1:
+                raise
+            started.append("cancelled")
+
+
+@pytest.fixture
+async def executing() -> AsyncIterator[Bench]:
+    started.clear()
+    async with bench(handlers=(f"{__name__}:*",)) as made:
+        yield made
+
+
+def python(name: str, **given: Any) -> Any:
+    return order("python", handler=f"{__name__}:{name}", **given)
+
+
+async def is_waiting(executing: Bench, going: "asyncio.Task[Outcome]") -> None:
+    """Return once the attempt has had its turn, and waits."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not going.done()
+
+
+async def test_an_attempt_starts_at_its_instant_and_not_before(executing: Bench) -> None:
+    wanted = python("mark", due_in=1.2)
+    outcome = await executing.execute(wanted)
+
+    assert outcome.status is RunStatus.SUCCEEDED
+    assert outcome.started_at is not None
+    lag = (outcome.started_at - wanted.start_at).total_seconds()
+    assert 0 <= lag < 5  # milliseconds where nothing else runs
+    assert outcome.worker == WORKER
+
+
+async def test_an_attempt_that_comes_late_starts_at_once(executing: Bench) -> None:
+    outcome = await executing.execute(python("mark", due_in=-3600))
+    assert outcome.status is RunStatus.SUCCEEDED
+    assert outcome.started_at is not None
+    assert now() - outcome.started_at < timedelta(seconds=60)
+
+
+async def test_a_thousand_attempts_wait_for_one_instant(executing: Bench) -> None:
+    tasks_before = len(asyncio.all_tasks())
+    cpu_before = time.process_time()
+    wanted = python("mark", due_in=2)
+    going = [executing.start(wanted) for _ in range(1000)]
+    await asyncio.sleep(0.01)
+    # the activity and its task in the test environment: none of ours beside the one watcher
+    assert len(asyncio.all_tasks()) - tasks_before <= 2001
+    outcomes = await asyncio.gather(*going)
+
+    assert {one.status for one in outcomes} == {RunStatus.SUCCEEDED}
+    assert all(one.started_at and one.started_at >= wanted.start_at for one in outcomes)
+    assert time.process_time() - cpu_before < 10
+
+
+async def test_a_waiting_attempt_heartbeats_little(executing: Bench) -> None:
+    """The engine pays for each of them: one a second before the instant, and every three before."""
+    wanted = python("mark", due_in=4.5)
+    await executing.execute(wanted)
+
+    before = [(wanted.start_at - one).total_seconds() for one in executing.heartbeats]
+    assert len(before) == 2
+    assert 3 < before[0] <= 4.01
+    assert 0 < before[1] <= 1.01
+
+
+async def test_a_run_that_goes_on_heartbeats(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch, assert_eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(attempt, "_HEARTBEAT", 0.6)
+    going = executing.start(python("go_on"))
+    await assert_eventually(lambda: len(executing.heartbeats) >= 3)
+    executing.environment.cancel()
+    await going
+    beats = len(executing.heartbeats)
+    await asyncio.sleep(0.7)
+    assert len(executing.heartbeats) == beats
+
+
+async def test_an_attempt_that_is_cancelled_while_it_waits_does_not_start(executing: Bench) -> None:
+    going = executing.start(python("mark", due_in=60))
+    await is_waiting(executing, going)
+    executing.environment.cancel()
+    outcome = await going
+
+    assert outcome.status is RunStatus.CANCELLED
+    assert outcome.started_at is None
+    assert started == []
+
+
+async def test_a_worker_that_shuts_down_hands_waiting_attempts_back(executing: Bench) -> None:
+    going = [executing.start(python("mark", due_in=60)) for _ in range(100)]
+    await is_waiting(executing, going[0])
+    executing.environment.worker_shutdown()
+
+    errors = await asyncio.gather(*going, return_exceptions=True)
+    assert {error.type for error in errors if isinstance(error, ApplicationError)} == {"HandedBack"}
+    assert len([one for one in errors if isinstance(one, ApplicationError)]) == 100
+    assert started == []
+
+
+async def test_what_arrives_at_a_worker_that_shuts_down_is_handed_back(executing: Bench) -> None:
+    executing.environment.worker_shutdown()
+    with pytest.raises(ApplicationError) as raised:
+        await executing.execute(python("mark"))
+    assert raised.value.type == "HandedBack"
+    assert raised.value.next_retry_delay == timedelta(milliseconds=10)
+    assert started == []
+
+
+async def test_a_run_that_goes_on_may_end_while_its_worker_shuts_down(
+    executing: Bench, assert_eventually: Callable[..., Any]
+) -> None:
+    going = executing.start(python("go_on", timeout=0.5))
+    await assert_eventually(lambda: started)
+    executing.environment.worker_shutdown()
+    assert (await going).status is RunStatus.TIMED_OUT
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once"])
+async def test_what_outlives_the_grace_of_its_worker_runs_again_unless_it_may_not(
+    executing: Bench, delivery: str, assert_eventually: Callable[..., Any]
+) -> None:
+    going = executing.start(python("go_on", delivery=delivery))
+    await assert_eventually(lambda: started)
+    executing.environment.cancel(SHUTDOWN)
+
+    if delivery == "at_least_once":
+        with pytest.raises(ApplicationError) as raised:
+            await going
+        assert raised.value.type == "WorkerStopped"
+        assert not raised.value.non_retryable
+    else:
+        outcome = await going
+        assert outcome.status is RunStatus.FAILED
+        assert outcome.error == "worker stopped"
+        assert not outcome.may_retry
+
+
+async def test_a_pause_of_the_activity_is_the_engines_to_answer(
+    executing: Bench, assert_eventually: Callable[..., Any]
+) -> None:
+    going = executing.start(python("go_on"))
+    await assert_eventually(lambda: started)
+    executing.environment.cancel(ActivityCancellationDetails(paused=True))
+    with pytest.raises(asyncio.CancelledError):
+        await going
+
+
+async def test_an_action_that_does_not_stop_is_left_to_itself(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "_CLEAN_UP", 0.2)
+    outcome = await executing.execute(python("ignore_cancellation", timeout=0.1))
+
+    assert outcome.status is RunStatus.TIMED_OUT
+    assert outcome.error is not None
+    assert "left to itself" in outcome.error
+    started.append("let it end")
+    for task in asyncio.all_tasks():
+        if "Executor._guard" in repr(task):
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def test_an_error_of_our_own_ends_the_run_and_is_not_tried_for_ever(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        async def perform(self, running: Running) -> Ended:
+            raise ZeroDivisionError("a bug")
+
+    monkeypatch.setitem(executing.executor._kinds, "python", Broken())  # type: ignore[arg-type]
+    outcome = await executing.execute(python("mark"))
+
+    assert outcome.status is RunStatus.FAILED
+    assert outcome.error == "an error in Onthedot: ZeroDivisionError: a bug"
+    assert "Traceback" in caplog.text
+
+
+async def test_at_most_once_claims_the_run_before_it_starts(executing: Bench) -> None:
+    wanted = python("mark", delivery="at_most_once")
+    outcome = await executing.execute(wanted)
+
+    assert outcome.status is RunStatus.SUCCEEDED
+    row = executing.log.claimed[wanted.run_id, 1]
+    assert row.status is RunStatus.RUNNING
+    assert row.worker == WORKER
+    assert row.started_at is not None
+    assert outcome.started_at is not None
+    assert row.started_at <= outcome.started_at
+
+
+async def test_at_most_once_does_not_run_again_what_a_lost_worker_had_claimed(
+    executing: Bench,
+) -> None:
+    wanted = python("mark", delivery="at_most_once")
+    await executing.execute(wanted)
+    again = await executing.execute(wanted)
+
+    assert started == [""]
+    assert again.status is RunStatus.FAILED
+    assert again.error == "worker lost"
+    assert again.started_at is None
+    assert not again.may_retry
+
+
+async def test_at_most_once_does_not_start_what_it_cannot_claim(executing: Bench) -> None:
+    executing.log.troubles = [DatabaseUnavailable() for _ in range(3)]
+    with pytest.raises(ApplicationError) as raised:
+        await executing.execute(python("mark", delivery="at_most_once"))
+    assert raised.value.type == "NotClaimed"
+    assert started == []
+
+
+async def test_at_most_once_outlives_a_moment_without_the_log(executing: Bench) -> None:
+    executing.log.troubles = [DatabaseUnavailable()]
+    outcome = await executing.execute(python("mark", delivery="at_most_once"))
+    assert outcome.status is RunStatus.SUCCEEDED
+
+
+async def test_at_least_once_does_not_ask_the_log(executing: Bench) -> None:
+    executing.log.troubles = [DatabaseUnavailable()]
+    outcome = await executing.execute(python("mark"))
+    assert outcome.status is RunStatus.SUCCEEDED
+    assert len(executing.log.troubles) == 1
+
+
+async def test_a_short_run_is_not_shown_as_running(executing: Bench) -> None:
+    await executing.execute(python("mark"))
+    await asyncio.sleep(1.1)
+    assert executing.log.shown == []
+    assert executing.log.chunks == []
+
+
+async def test_a_log_that_is_away_does_not_hurt_a_run() -> None:
+    async with bench(shell=True) as executing:
+        executing.log.troubles = [DatabaseUnavailable() for _ in range(100)]
+        outcome = await executing.execute(order("shell", script="echo one; sleep 1.3; echo two"))
+    assert outcome.status is RunStatus.SUCCEEDED
+    assert outcome.output == Output(text="one\ntwo\n", size=8)
+
+
+async def test_all_of_a_long_output_is_in_the_log_when_the_run_was_short() -> None:
+    async with bench(shell=True) as executing:
+        wanted = order("shell", script="seq 1 20000")
+        outcome = await executing.execute(wanted)
+    whole = "".join(text for _, text in executing.log.chunks)
+    assert whole == "".join(f"{number}\n" for number in range(1, 20001))
+    assert outcome.output.size == len(whole)
