@@ -140,7 +140,7 @@ async def _end(handle: WorkflowHandle[Any, Any], running: Running) -> str | None
         if running.stop is not Stop.TIMED_OUT:
             return "its workflow was asked to cancel itself and goes on"
         with contextlib.suppress(RPCError):
-            await handle.terminate("took longer than the timeout of its task")
+            await handle.terminate(reason="took longer than the timeout of its task")
         return "its workflow did not heed a cancellation and was terminated"
     except RPCError as error:
         log.warning("cancelling %s: %s", handle.id, error)
