@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# capabilities(7), bits of a capability set
+# capabilities(7): to go anywhere and read anything. Containers have it by default.
 CAP_DAC_OVERRIDE = 1
-CAP_DAC_READ_SEARCH = 2
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -79,7 +79,9 @@ def main() -> None:
 def _become(uid: int, gid: int, capabilities: Sequence[int]) -> None:
     try:
         if capabilities:
-            _prctl(_PR_SET_KEEPCAPS, 1)
+            # Capabilities outlive the change of account, and access(2) honours them afterwards:
+            # initdb asks it whether there is a `postgres` beside it.
+            _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from onthedot.errors import DatabaseUnavailable
-from onthedot.launch import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, Account, wrap
+from onthedot.launch import CAP_DAC_OVERRIDE, Account, wrap
 
 USER = "onthedot"
 DATABASE = "onthedot"
@@ -71,7 +71,7 @@ class EmbeddedPostgres:
         postgres = binaries() / "postgres"
         capabilities: tuple[int, ...] = ()
         if not (_is_open_to_all(self.directory.parent) and _is_open_to_all(postgres)):
-            capabilities = (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)
+            capabilities = (CAP_DAC_OVERRIDE,)
         return Account(user.pw_name, user.pw_uid, user.pw_gid, capabilities)
 
     def command(self) -> list[str]:
@@ -96,10 +96,13 @@ class EmbeddedPostgres:
 
         Raises DatabaseUnavailable when it cannot be made, or is in use by another server.
         """
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (self.data / "PG_VERSION").exists():
-            self._initialise()
-        self._clear_lock(time.monotonic() + 15)
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (self.data / "PG_VERSION").exists():
+                self._initialise()
+            self._clear_lock(time.monotonic() + 15)
+        except OSError as error:
+            raise DatabaseUnavailable(_what_to_do(self.directory, str(error))) from error
 
     def is_ready(self) -> bool:
         """Whether it takes connections."""
@@ -120,12 +123,7 @@ class EmbeddedPostgres:
         account = self.account()
         unfinished = self.directory / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
-        self._password_file.unlink(missing_ok=True)
-        self._password_file.touch(mode=0o600)
-        self._password_file.write_text(secrets.token_hex(24) + "\n", encoding="ascii")
-        if account is not None:
-            os.chown(self.directory, account.uid, account.gid)
-            os.chown(self._password_file, account.uid, account.gid)
+        self._write_password(account)
         locale = [
             "--encoding=UTF8",
             "--locale=C",
@@ -144,10 +142,16 @@ class EmbeddedPostgres:
             check=False,
         )
         if done.returncode != 0:
-            raise DatabaseUnavailable(
-                _what_to_do(self.directory, account, done.stdout + done.stderr)
-            )
+            raise DatabaseUnavailable(_what_to_do(self.directory, done.stdout + done.stderr))
         unfinished.rename(self.data)
+
+    def _write_password(self, account: Account | None) -> None:
+        self._password_file.unlink(missing_ok=True)
+        self._password_file.touch(mode=0o600)
+        self._password_file.write_text(secrets.token_hex(24) + "\n", encoding="ascii")
+        if account is not None:
+            os.chown(self._password_file, account.uid, account.gid)
+            os.chown(self.directory, account.uid, account.gid)
 
     def _clear_lock(self, deadline: float) -> None:
         """Remove the lock file of a server that is gone; wait for one that is about to go.
@@ -182,12 +186,11 @@ def _is_open_to_all(path: Path) -> bool:
     )
 
 
-def _what_to_do(directory: Path, account: Account | None, said: str) -> str:
-    message = f"the embedded Postgres could not be made in {directory}: {said.strip()}"
-    if account is not None and account.capabilities:
+def _what_to_do(directory: Path, said: str) -> str:
+    message = f"the embedded Postgres cannot be prepared in {directory}: {said.strip()}"
+    if os.geteuid() == 0:
         message += (
-            f" (Postgres does not run as root, and {account.name} cannot reach {directory} or "
-            f"{binaries()}: run Onthedot as a plain user, or name a Postgres of your own in "
-            "ONTHEDOT_DATABASE_URL)"
+            " (it does not run as root but as the owner of its data, or nobody; where that cannot "
+            "be, run Onthedot as a plain user, or name a Postgres in ONTHEDOT_DATABASE_URL)"
         )
     return message
