@@ -239,6 +239,12 @@ async def note_and_wait() -> None:
     await asyncio.sleep(600)
 
 
+async def note_and_wait_once() -> None:
+    starts.append(activity.info().activity_id)
+    if len(starts) == 1:
+        await asyncio.sleep(600)
+
+
 def worker(client: Client, queue: str, executing: Bench) -> Worker:
     return Worker(
         client,
@@ -293,3 +299,22 @@ async def test_a_waiting_attempt_goes_to_another_worker_at_once(
     assert outcome.status is RunStatus.SUCCEEDED
     assert outcome.started_at is not None
     assert outcome.started_at >= wanted.start_at
+
+
+async def test_what_outlives_the_grace_of_its_worker_runs_again_on_another(
+    temporal_server: str, assert_eventually: Callable[..., Any]
+) -> None:
+    starts.clear()
+    client, queue = await connect(temporal_server), uuid4().hex
+    settings = {"handlers": (f"{__name__}:*",)}
+    wanted = order("python", handler=f"{__name__}:note_and_wait_once")
+    async with bench(client, **settings) as first, bench(client, **settings) as second:
+        async with worker(client, queue, first):
+            handle = await client.start_workflow(
+                OneAttempt.run, wanted, id=uuid4().hex, task_queue=queue
+            )
+            await assert_eventually(lambda: starts)
+        async with worker(client, queue, second):
+            outcome = await handle.result()
+    assert outcome.status is RunStatus.SUCCEEDED
+    assert len(starts) == 2
