@@ -158,8 +158,7 @@ class TaskForm:
     def refuse(self, *problems: FieldError) -> None:
         """Put what is wrong beside the fields where it was typed."""
         for problem in problems:
-            what = "This is needed" if problem.value in ("", None) else problem.problem
-            text = _sentences(what, problem.remedy)
+            text = _sentences(_what_is_wrong(problem), problem.remedy)
             name = self._field_at(problem.field.split("."))
             if name is None:
                 self.other_errors.append(f"{problem.field}: {text}")
@@ -302,6 +301,13 @@ def _pairs(text: str, divider: str, example: str) -> Any:
 
 #: Where an error about a whole schedule or action is shown.
 _WHOLE_KIND = {"once": "once.at", "shell": "shell.command"}
+
+
+def _what_is_wrong(problem: FieldError) -> str:
+    if problem.value is None or (isinstance(problem.value, str) and not problem.value.strip()):
+        return "This is needed"
+    verb = problem.problem.partition(" ")[0]
+    return f"This {problem.problem}" if verb in ("is", "has", "was") else problem.problem
 
 
 def _sentences(*parts: str) -> str:

@@ -91,7 +91,7 @@ async def show_run(request: Request, services: Given, caller: Admin, run_id: Key
         stream=None if run.status.is_final else f"/events?task={run.task_id}",
         run=run,
         output=output,
-        name=task.spec.name if task else run.task_id,
+        task_name=task.spec.name if task else run.task_id,
         may_rerun=task is not None and task.state != TaskState.DELETED,
     )
 
