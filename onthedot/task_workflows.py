@@ -102,8 +102,9 @@ class TaskWorkflows:
     async def _update(self, task_id: str, update_id: str, update: object, message: object) -> bool:
         """False when there is no open workflow; raise EngineUnavailable, also without workers."""
         try:
-            await self._handle(task_id).execute_update(
-                update,  # type: ignore[arg-type]  # one of TaskWorkflow's, each with its message
+            # the update is one of TaskWorkflow's, each with its own message
+            await self._handle(task_id).execute_update(  # type: ignore[call-overload]
+                update,
                 message,
                 id=update_id,
                 rpc_timeout=_RPC_TIMEOUT,
