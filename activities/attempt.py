@@ -47,10 +47,11 @@ class Executor:
         self._waiting_room = WaitingRoom()
         self._http = HttpCalls(settings)
         self._processes = Processes(settings)
+        self._functions = Functions(settings, handlers)
         self._kinds: Mapping[str, ActionKind] = {
             "http": self._http,
             "shell": self._processes,
-            "python": Functions(settings, handlers),
+            "python": self._functions,
             "workflow": Workflows(client),
         }
         self._kept: set[asyncio.Task[None]] = set()
@@ -80,6 +81,7 @@ class Executor:
             await asyncio.wait(self._kept, timeout=2)
         await self._http.close()
         self._processes.close()
+        self._functions.close()
 
     async def _start(self, running: Running) -> Outcome:
         order = running.order

@@ -1,21 +1,20 @@
-"""Python functions: async ones run on the loop, the others each in a thread."""
+"""Python functions: async ones run on the loop, the others in threads."""
 
 import asyncio
-import contextlib
-import contextvars
 import inspect
-import threading
 import traceback
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from activities.action import SUCCEEDED, Ended, Running, failed, now
 from activities.plain import plain_json
+from activities.threads import Threads
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.handlers import Handler, Handlers, RunContext
 from onthedot.settings import Settings
 from onthedot.task import PythonAction
 
+_OURS = Path(__file__).parent
 _NOTICE = 1.0  # seconds that a function which is cancelled gets to notice it
 
 
@@ -25,7 +24,8 @@ class Functions:
     def __init__(self, settings: Settings, handlers: Handlers) -> None:
         self._handlers = handlers
         self._slots = asyncio.Semaphore(settings.worker_threads)
-        self._threads = settings.worker_threads
+        self._threads = Threads(settings.worker_threads)
+        self._most_left = settings.worker_threads * 4
         self._left = 0  # functions that were stopped and go on in their threads
 
     async def perform(self, running: Running) -> Ended:
@@ -75,7 +75,7 @@ class Functions:
     async def _call_in_thread(
         self, running: Running, context: RunContext, handler: Handler, arguments: dict[str, Any]
     ) -> Any:
-        if self._left > self._threads * 4:
+        if self._left > self._most_left:
             raise RuntimeError(
                 f"{self._left} functions that were stopped still go on in this worker: "
                 "make them look at context.cancelled, or async, and start the worker again"
@@ -84,7 +84,7 @@ class Functions:
         async with self._slots:
             if must_wait:
                 running.started_at = now()
-            call = _Call(lambda: handler.function(**arguments))
+            call = self._threads.call(lambda: handler.function(**arguments))
             try:
                 return await call.result()
             except asyncio.CancelledError:
@@ -98,59 +98,20 @@ class Functions:
                     )
                 raise
 
+    def close(self) -> None:
+        """End the threads that have nothing to do."""
+        self._threads.close()
+
     def _count_down(self) -> None:
         self._left -= 1
 
 
-class _Call:
-    """A call in a daemon thread of its own: one that hangs holds up nothing but itself.
-
-    A pool would lose a thread to each function that never returns.
-    """
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._loop = asyncio.get_running_loop()
-        # (returned, raised); no exception is set: a future refuses StopIteration
-        self._done: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
-        self._function = function
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._run,), name="handler", daemon=True).start()
-
-    async def result(self) -> Any:
-        returned, raised = await asyncio.shield(self._done)
-        if raised is not None:
-            raise raised
-        return returned
-
-    async def ends_within(self, seconds: float) -> bool:
-        done, _ = await asyncio.wait({self._done}, timeout=seconds)
-        return bool(done)
-
-    def when_it_ends(self, tell: Callable[[], None]) -> None:
-        self._done.add_done_callback(lambda _: tell())
-
-    def _run(self) -> None:
-        answer: tuple[Any, BaseException | None]
-        try:
-            answer = self._function(), None
-        except BaseException as error:
-            answer = None, error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._end, answer)
-
-    def _end(self, answer: tuple[Any, BaseException | None]) -> None:
-        if not self._done.done():
-            self._done.set_result(answer)
-
-
 def _raised(running: Running, error: BaseException) -> Ended:
     """The answer for a function that raised; the traceback, from it on, goes into the output."""
-    own = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
-    ]
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(own[-50:])]
-    lines += traceback.format_exception_only(error)
-    running.output.write("".join(lines))
+    frames = error.__traceback__
+    while frames is not None and Path(frames.tb_frame.f_code.co_filename).parent == _OURS:
+        frames = frames.tb_next
+    running.output.write("".join(traceback.format_exception(type(error), error, frames)))
     text = "".join(traceback.format_exception_only(error)).strip()
     return failed(text)
 
