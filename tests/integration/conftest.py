@@ -1,10 +1,16 @@
 """The web app for integration tests."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from onthedot.database.embedded import EmbeddedPostgres
+from onthedot.database.migrate import migrate
 from onthedot.settings import Settings
+from tests import services
 from tests.integration.web_client import Web, let_in, serving
 
 
@@ -27,3 +33,36 @@ async def web(web_settings: Settings) -> AsyncIterator[Web]:
     await let_in(web_settings.database_url)
     async with serving(web_settings) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def live_settings(postgres_server: EmbeddedPostgres) -> Iterator[Settings]:
+    """Settings of an engine and a database that have a worker."""
+    with services.temporary_folder() as folder, services.running_temporal(folder) as temporal:
+        postgres_server.make_database("live")
+        settings = Settings(
+            database_url=postgres_server.url("live"),
+            temporal_address=temporal.address,
+            shell=True,
+            handlers=("onthedot.examples:*",),
+            http_allow=("127.0.0.0/8",),
+        )
+        asyncio.run(migrate(postgres_server.url("live")))
+        worker = [sys.executable, "-m", "onthedot", "worker"]
+        environment = os.environ | settings.to_environment()
+        with services.running(worker, folder / "worker.log", environment=environment):
+            yield settings
+
+
+@pytest.fixture(scope="session")
+async def live(live_settings: Settings) -> AsyncIterator[Web]:
+    """A web app with a worker. Its engine and database are shared by the tests that use it."""
+    assert live_settings.database_url
+    await let_in(live_settings.database_url)
+    async with serving(live_settings) as running:
+        await services.assert_eventually(lambda: _is_ready(running), within=60)
+        yield running
+
+
+async def _is_ready(web: Web) -> bool:
+    return (await web("GET", "/readyz")).status == 200

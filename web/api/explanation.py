@@ -72,20 +72,19 @@ def _reasons(task: Task, health: EngineHealth, due: list[datetime]) -> Iterator[
             yield "Its schedule has no due time left."
     if task.state in (TaskState.FINISHED, TaskState.DELETED):
         return
+    if not health.reachable:
+        yield f"{health.detail}."
+    elif not any(worker.schedules for worker in health.workers):
+        yield "No worker with the scheduler role is polling: start `onthedot worker`."
+    elif not any(worker.executes for worker in health.workers):
+        yield (
+            f"No worker polls the queue {task.spec.queue}: start "
+            f"`onthedot worker --role executor --queue {task.spec.queue}`."
+        )
     if not task.in_step:
         yield (
             f"The engine has version {task.engine_version} of it, and not yet version {task.version}: "
             "the change is sent again until it is taken."
-        )
-    if not health.reachable:
-        yield f"{health.detail}."
-        return
-    if not any(worker.schedules for worker in health.workers):
-        yield "No worker with the scheduler role is polling: start `onthedot worker`."
-    if not any(worker.executes for worker in health.workers):
-        yield (
-            f"No worker polls the queue {task.spec.queue}: start "
-            f"`onthedot worker --role executor --queue {task.spec.queue}`."
         )
 
 
