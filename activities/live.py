@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 _SHOWN_AFTER = 1.0  # seconds
 _BETWEEN_CHUNKS = 0.5
+_LONGEST_PAUSE = 2.0  # of a run that says nothing
 _PATIENCE = 5.0  # for one call of the log; and after an error, until the next
 
 
@@ -90,12 +91,15 @@ class Showing:
 
     async def _show_output(self) -> None:
         refused: tuple[int, str] | None = None
+        pause = _BETWEEN_CHUNKS
         while True:
-            ended = self._ended.is_set()
+            ended, seen = self._ended.is_set(), self._running.output.size
             refused = await self._hand_over(refused)
             if ended:
                 return
-            await self._pause(_PATIENCE if refused else _BETWEEN_CHUNKS)
+            await self._pause(_PATIENCE if refused else pause)
+            silent = seen == self._running.output.size  # one that says nothing for hours
+            pause = min(pause * 1.5, _LONGEST_PAUSE) if silent else _BETWEEN_CHUNKS
 
     async def _hand_over(self, chunk: tuple[int, str] | None) -> tuple[int, str] | None:
         """Hand ``chunk`` and all that waits to the log; return what it did not take."""
