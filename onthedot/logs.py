@@ -21,7 +21,8 @@ def configure(settings: Settings, process: str) -> None:
     handler.setFormatter(JsonLines(process) if settings.log_format == "json" else Text())
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    logging.getLogger("uvicorn").setLevel("WARNING")
+    for chatty in ("uvicorn", "temporalio.worker._worker"):
+        logging.getLogger(chatty).setLevel("WARNING")
 
 
 class Text(logging.Formatter):

@@ -78,6 +78,7 @@ class TemporalServer:
         asked = await asyncio.create_subprocess_exec(
             *(find(), "operator", "search-attribute", "list"),
             *(f"--address={self.address}", f"--namespace={self.namespace}", "--command-timeout=5s"),
+            *("--disable-config-env", "--disable-config-file"),  # they are for other servers
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
