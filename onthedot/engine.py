@@ -101,6 +101,19 @@ class Engine:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._has_connected = False
+
+    async def connected(self) -> None:
+        """Wait for the first connection; raise EngineUnavailable when Temporal does not answer."""
+        if self._has_connected:
+            return
+        try:
+            await self.client.workflow_service.get_system_info(
+                GetSystemInfoRequest(), timeout=_RPC_TIMEOUT
+            )
+        except (RPCError, RuntimeError) as error:  # a lazy client raises RuntimeError
+            raise EngineUnavailable(f"Temporal does not answer: {error}") from error
+        self._has_connected = True
 
     @classmethod
     async def connect(

@@ -75,6 +75,7 @@ class TaskWorkflows:
 
     async def _start(self, task: Task, state: KeepTask | None = None) -> None:
         state = state or _state(task)
+        await self._engine.connected()
         try:
             await self._client.start_workflow(
                 TaskWorkflow.run,
@@ -101,6 +102,7 @@ class TaskWorkflows:
 
     async def _update(self, task_id: str, update_id: str, update: object, message: object) -> bool:
         """False when there is no open workflow; raise EngineUnavailable, also without workers."""
+        await self._engine.connected()
         try:
             # the update is one of TaskWorkflow's, each with its own message
             await self._handle(task_id).execute_update(  # type: ignore[call-overload]
@@ -119,6 +121,7 @@ class TaskWorkflows:
 
     async def _has_lived(self, task: Task) -> bool:
         """Whether a workflow has taken this version already and is closed."""
+        await self._engine.connected()
         try:
             found = await self._handle(task.id).describe(rpc_timeout=_RPC_TIMEOUT)
         except RPCError as error:
