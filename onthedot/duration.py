@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -22,6 +23,9 @@ _ISO = re.compile(
 _LONGEST = timedelta(days=36_500)
 
 
+@lru_cache(
+    maxsize=4096
+)  # a task's definition has five, mostly the same ones, and is read all the time
 def parse(text: str) -> timedelta:
     """The duration that ``text`` writes; raise ValueError with what would be right."""
     compact = text.strip().replace(" ", "")
@@ -39,6 +43,7 @@ def parse(text: str) -> timedelta:
     return duration
 
 
+@lru_cache(maxsize=4096)
 def write(duration: timedelta) -> str:
     """The shortest text that ``parse`` reads back as ``duration`` (to the millisecond)."""
     rest = round(duration / timedelta(milliseconds=1))

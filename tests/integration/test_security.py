@@ -13,6 +13,7 @@ import pytest
 from onthedot.access import hash_secret, make_sign_in_link
 from onthedot.settings import Settings
 from tests.integration.web_client import KEY, Answer, Web, count, let_in, serving
+from web.app import create_app
 from web.security import SESSION_COOKIE, local_path
 
 TASK = {
@@ -315,6 +316,22 @@ async def test_pages_have_nothing_inline(answers: list[Answer]) -> None:
         assert " style=" not in answer.text
         assert " onclick=" not in answer.text
         assert all("src=" in script for script in answer.text.split("<script")[1:])
+
+
+async def test_a_mistake_of_ours_tells_strangers_nothing(web_settings: Settings) -> None:
+    app = create_app(web_settings)
+
+    @app.get("/api/v1/mistake")
+    async def mistake() -> None:
+        raise ZeroDivisionError("a secret")
+
+    async with serving(web_settings, app) as web:
+        answer = await web("GET", "/api/v1/mistake")
+    assert answer.status == 500
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.json["type"] == "urn:onthedot:problem:internal"
+    assert "secret" not in answer.text
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import psycopg
 import uvicorn
+from fastapi import FastAPI
 from multidict import CIMultiDictProxy
 
 from onthedot.access import ensure_api_key
@@ -64,13 +65,12 @@ class Web:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Web]:
+async def serving(settings: Settings, app: FastAPI | None = None) -> AsyncIterator[Web]:
     """The web app under uvicorn, in this process, until the block is left."""
+    app = app or create_app(settings)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), log_config=None, access_log=False, lifespan="on")
-    )
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started:
