@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 INSTALLED_BY := pyproject.toml constraints.txt hatch_build.py
-# pip's own lines, but for the errors, become one line that counts.
-QUIETLY := awk '/^Collecting|^Requirement already/ { n++; printf "\r  %d packages looked at", n; fflush() } \
-	/^Installing collected/ { printf "\r  %d packages looked at; installing", n; fflush() } \
+# pip's own lines, but for the errors, become one line, which counts where somebody watches.
+QUIETLY := awk -v watched="$$(test -t 2 && echo yes || true)" \
+	'/^Collecting|^Requirement already/ { n++; if (watched) { printf "\r  %d packages found", n; fflush() } } \
+	/^Installing collected/ { printf "\r  %d packages found; installing", n; fflush() } \
 	END { print "" }'
 
 .DEFAULT_GOAL := help
