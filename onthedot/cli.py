@@ -107,6 +107,8 @@ def worker(
     """Run a worker."""
     settings = _settings()
     _database_url(settings)  # refused here, before anything is loaded
+    import uvloop
+
     from onthedot import logs
     from onthedot import worker as process
 
@@ -128,7 +130,9 @@ def worker(
         # the first, and the SDK's core can abort the second after all has gone well.
         os._exit(code)
 
-    asyncio.run(work_and_leave())
+    # A thousand runs due at one instant start in half the time on this loop.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work_and_leave())
 
 
 @app.command()

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -69,7 +69,7 @@ class Registration:
         if key and (task_id := await self._subject(key, print_)):
             return await self._hand_over(await self._task(task_id))
         now = datetime.now(UTC)
-        spec = self._accept(sent.spec(), now)
+        spec = await self._accept(sent.spec(), now)
         task_id = sent.id or f"task-{uuid.uuid4().hex[:12]}"
         due_at = schedule.next_due(spec.schedule, task_id, now)
         async with transaction(self._pool) as conn:
@@ -93,9 +93,9 @@ class Registration:
         """Give the task another definition; raise as ``register``, NotFound or VersionMismatch."""
         now = datetime.now(UTC)
 
-        def revised(task: Task) -> tuple[TaskSpec, TaskState]:
+        async def revised(task: Task) -> tuple[TaskSpec, TaskState]:
             same = spec.schedule == task.spec.schedule
-            accepted = self._accept(spec, now, check_schedule=not same)
+            accepted = await self._accept(spec, now, check_schedule=not same)
             revived = task.state is TaskState.FINISHED and not same
             return accepted, TaskState.ACTIVE if revived else task.state
 
@@ -111,9 +111,7 @@ class Registration:
 
     async def delete(self, task_id: str, *, by: str, if_version: int | None = None) -> Task:
         """Take the task back: a run that goes on ends, none follows, its log stays."""
-        return await self._change(
-            task_id, lambda task: (task.spec, TaskState.DELETED), by, if_version
-        )
+        return await self._change(task_id, _to(TaskState.DELETED), by, if_version)
 
     async def trigger(
         self,
@@ -130,7 +128,7 @@ class Registration:
         """
         task = await self._task(task_id)
         if arguments is not None:
-            self._check_arguments(task, arguments)
+            await self._check_arguments(task, arguments)
         print_ = _fingerprint("trigger", [task_id, arguments])
         order: dict[str, Any] = {"trigger": Trigger.MANUAL, "arguments": arguments}
         due_at = [datetime.now(UTC)]
@@ -191,24 +189,31 @@ class Registration:
             await tasks.mark_sent(conn, request.id)
         return True
 
-    def _accept(self, spec: TaskSpec, now: datetime, *, check_schedule: bool = True) -> TaskSpec:
+    async def _accept(
+        self, spec: TaskSpec, now: datetime, *, check_schedule: bool = True
+    ) -> TaskSpec:
         """The definition as it is stored; raise InvalidInput with all that is wrong with it."""
         size = len(spec.model_dump_json().encode())
         if size > MAX_DEFINITION_BYTES:
             remedy = f"keep it under {MAX_DEFINITION_BYTES} bytes"
             raise InvalidInput(FieldError("task", f"{size} bytes", "too large", remedy))
         wrong = schedule.check(spec.schedule, now) if check_schedule else []
-        wrong += check_action(spec.action, self._settings, spec.queue)
+        wrong += await self._check_action(spec)
         InvalidInput.raise_if_any(wrong)
         return spec.model_copy(update={"schedule": schedule.resolve(spec.schedule, now)})
 
-    def _check_arguments(self, task: Task, arguments: dict[str, Any]) -> None:
+    async def _check_action(self, spec: TaskSpec) -> list[FieldError]:
+        # In a thread: a handler's module is imported for it, which may take its time.
+        return await asyncio.to_thread(check_action, spec.action, self._settings, spec.queue)
+
+    async def _check_arguments(self, task: Task, arguments: dict[str, Any]) -> None:
         action = task.spec.action
         if not isinstance(action, PythonAction):
             remedy = "only a task with a python action takes arguments; leave them out"
             raise InvalidInput(FieldError("arguments", arguments, "not taken", remedy))
         merged = action.model_copy(update={"arguments": {**action.arguments, **arguments}})
-        InvalidInput.raise_if_any(check_action(merged, self._settings, task.spec.queue))
+        spec = task.spec.model_copy(update={"action": merged})
+        InvalidInput.raise_if_any(await self._check_action(spec))
 
     async def _task(self, task_id: str) -> Task:
         async with connection(self._pool) as conn:
@@ -220,7 +225,7 @@ class Registration:
     async def _change(
         self,
         task_id: str,
-        changed: Callable[[Task], tuple[TaskSpec, TaskState]],
+        changed: "_Change",
         by: str,
         if_version: int | None,
     ) -> Task:
@@ -228,7 +233,7 @@ class Registration:
             task = await self._task(task_id)
             if if_version is not None and task.version != if_version:
                 raise VersionMismatch(f"the task is at version {task.version}, not {if_version}")
-            spec, state = changed(task)
+            spec, state = await changed(task)
             if (spec, state) == (task.spec, task.state):
                 return task
             if after := await self._store(task, spec, state, by):
@@ -316,9 +321,12 @@ class _Marks:
                     await tasks.mark_taken(conn, taken)
 
 
-def _to(state: TaskState) -> Callable[[Task], tuple[TaskSpec, TaskState]]:
-    def changed(task: Task) -> tuple[TaskSpec, TaskState]:
-        if task.state is TaskState.FINISHED:
+_Change = Callable[[Task], Awaitable[tuple[TaskSpec, TaskState]]]
+
+
+def _to(state: TaskState) -> _Change:
+    async def changed(task: Task) -> tuple[TaskSpec, TaskState]:
+        if task.state is TaskState.FINISHED and state is not TaskState.DELETED:
             raise Conflict(f"the task {task.id!r} is finished: give it another schedule")
         return task.spec, state
 

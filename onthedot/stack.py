@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from onthedot import access, ports
+from onthedot import access, duration, ports
 from onthedot.console import Console
 from onthedot.database import embedded
 from onthedot.database.embedded import EmbeddedPostgres
@@ -116,7 +116,8 @@ class Stack:
         _write_secret(file, "\n".join(lines) + "\n")
 
     async def stop(self) -> None:
-        self.console.say("Stopping ...")
+        grace = duration.write(self.settings.shutdown_grace)
+        self.console.say(f"Stopping: runs may go on for {grace}; Ctrl-C again ends all at once")
         await self.supervisor.stop()
         _running_file(self.settings.data_dir).unlink(missing_ok=True)
         for log in self._quiet.values():
@@ -198,7 +199,7 @@ class Stack:
             command=_ours("worker"),
             environment={**self._environment(), **announcement.environment},
             is_ready=is_ready,
-            grace=self.settings.shutdown_grace.total_seconds() + 5,
+            grace=self.settings.shutdown_grace.total_seconds() + 20,
         )
 
     async def _start_web(self) -> None:

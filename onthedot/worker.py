@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ _HEARTBEAT_THROTTLE = timedelta(seconds=2)
 #: First workflow tasks after a start delay use the non-sticky pollers alone.
 _WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(maximum=20)
 _RUN_POLLERS = PollerBehaviorSimpleMaximum(maximum=10)
+_MOST_FILES = 65_536
 _UPKEEP_POLLERS = PollerBehaviorSimpleMaximum(maximum=2)
 
 
@@ -55,6 +57,8 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _raise_file_limit()
+    queues = queues or ("default",)
     identity = f"{socket.gethostname()}:{os.getpid()}"
     engine = await _connect(settings, identity, stop)
     if engine is None:
@@ -64,11 +68,10 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
     async with RunLog(pool) as log:
         parts = _Parts(settings, engine, log, identity)
         keeper = Upkeep(settings, pool, engine, registration)
-        workers = parts.workers(role, queues or ("default",), UpkeepActivities(keeper))
-        logger.info(
-            "worker %s: role %s, queues %s", identity, role, ", ".join(queues or ("default",))
-        )
+        workers = parts.workers(role, queues, UpkeepActivities(keeper))
+        logger.info("worker %s: role %s, queues %s", identity, role, ", ".join(queues))
         await _work(workers, engine, stop)
+        await parts.close()
     await registration.close()
     await pool.close()
 
@@ -79,6 +82,7 @@ class _Parts:
     def __init__(self, settings: Settings, engine: Engine, log: RunLog, identity: str) -> None:
         self._settings, self._engine, self._log = settings, engine, log
         self._identity = identity
+        self._executors: list[Executor] = []
 
     def workers(self, role: Role, queues: Sequence[str], upkeep: UpkeepActivities) -> list[Worker]:
         """One for the main queue, one for each other queue that is executed here, and upkeep's."""
@@ -135,7 +139,23 @@ class _Parts:
 
     def _executor(self) -> Executor:
         handlers = Handlers(self._settings.handlers)
-        return Executor(self._settings, self._log, self._engine.client, handlers, self._identity)
+        executor = Executor(
+            self._settings, self._log, self._engine.client, handlers, self._identity
+        )
+        self._executors.append(executor)
+        return executor
+
+    async def close(self) -> None:
+        """After the workers have ended: show what is left to show, let go of connections."""
+        for executor in self._executors:
+            await executor.close()
+
+
+def _raise_file_limit() -> None:
+    """Each run may hold a connection or a pipe, and the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 async def _connect(settings: Settings, identity: str, stop: asyncio.Event) -> Engine | None:

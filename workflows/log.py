@@ -1,0 +1,107 @@
+"""What a task's workflow hands to the log: rows, and how the task stands."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+
+from activities.record import Recorder, RecordProgress
+from onthedot.run import Run, RunStatus
+from workflows.messages import KeepTask, RunOrder
+
+_RECORDED_AT_ONCE = 100
+_CARRIED_OUTPUTS = 20
+_LONGEST_PAUSE = timedelta(seconds=30)
+_ONE_TRY = RetryPolicy(maximum_attempts=1)
+
+
+class TaskLog:
+    """Rows wait here until the log has them. Runs never wait for the log."""
+
+    def __init__(self, state: KeepTask) -> None:
+        self._state = state
+        self._task_changed = False
+        self._writing = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the log has all that there is to know."""
+        return not (self._state.unrecorded or self._task_changed or self._writing)
+
+    @property
+    def is_writing(self) -> bool:
+        return self._writing
+
+    def add(self, run: Run) -> None:
+        self._state.unrecorded.append(run)
+
+    def leave_out(self, order: RunOrder, status: RunStatus, reason: str) -> None:
+        """The row of a run that is not made."""
+        self.add(
+            Run(
+                run_id=order.run_id,
+                task_id=self._state.task_id,
+                task_version=self._state.version,
+                trigger=order.trigger,
+                due_at=order.due_at,
+                finished_at=workflow.now(),
+                status=status,
+                reason=reason,
+            )
+        )
+
+    def task_changed(self) -> None:
+        """Its projection is to be written although there may be no row."""
+        self._task_changed = True
+
+    def lighten(self) -> None:
+        """Leave outputs out of a long backlog: what is carried along must stay small."""
+        rows = self._state.unrecorded
+        for index, run in enumerate(rows[:-_CARRIED_OUTPUTS]):
+            rows[index] = replace(run, output=None, result=None)
+
+    async def keep(
+        self, is_settled: Callable[[], bool], due: Callable[[], datetime | None]
+    ) -> None:
+        """Write for ever; while the log does not answer, try again with growing pauses.
+
+        ``is_settled`` says whether ``due``, the next due time for the projection, is known.
+        """
+        pause = timedelta(seconds=1)
+        while True:
+            await workflow.wait_condition(
+                lambda: bool(self._state.unrecorded or self._task_changed) and is_settled()
+            )
+            if await self._write(due()):
+                pause = timedelta(seconds=1)
+            else:
+                await workflow.sleep(pause, summary="the log does not answer")
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _write(self, next_due_at: datetime | None) -> bool:
+        runs = self._state.unrecorded[:_RECORDED_AT_ONCE]
+        self._task_changed, self._writing = False, True
+        try:
+            await workflow.execute_local_activity_method(
+                Recorder.record,
+                RecordProgress(
+                    task_id=self._state.task_id,
+                    version=self._state.version,
+                    state=self._state.state,
+                    next_due_at=next_due_at,
+                    runs=runs,
+                ),
+                start_to_close_timeout=timedelta(seconds=4),
+                retry_policy=_ONE_TRY,
+                summary=f"{len(runs)} rows for the log",
+            )
+        except ActivityError:
+            self._task_changed = True
+            return False
+        finally:
+            self._writing = False
+        del self._state.unrecorded[: len(runs)]
+        return True
