@@ -252,6 +252,35 @@ async def test_it_stops_by_ctrl_c_and_leaves_nothing_and_starts_again_with_all(
         assert _get(running.url + "/api/v1/tasks", key.strip())[0] == 200
 
 
+async def test_a_start_that_is_interrupted_leaves_nothing(folder: Path) -> None:
+    place = folder / "interrupted"
+    place.mkdir()
+    with up(settings_in(place), place / "said") as running:
+        await services.assert_eventually(lambda: "ok  Postgres" in running.text(), within=30)
+        family = services.children_of(running.process.pid)
+        assert family
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0
+        assert not any(map(services.is_alive, family))
+        assert "Sign in" not in running.text()
+
+
+async def test_a_postgres_and_a_temporal_of_ones_own_are_used(
+    folder: Path, database_url: str, temporal_server: str
+) -> None:
+    place = folder / "own"
+    place.mkdir()
+    environment = settings_in(
+        place, ONTHEDOT_DATABASE_URL=database_url, ONTHEDOT_TEMPORAL_ADDRESS=temporal_server
+    )
+    with up(environment, place / "said") as running:
+        await services.assert_eventually(running.is_up, within=60)
+        assert "Postgres on" not in running.text()
+        assert "Temporal on" not in running.text()
+        assert not (running.folder / "postgres").exists()
+        assert onthedot(environment, "doctor").returncode == 0
+
+
 async def test_a_killed_stack_leaves_no_orphan_and_starts_again_at_once(folder: Path) -> None:
     place = folder / "killed"
     place.mkdir()
