@@ -160,6 +160,8 @@ class TaskForm:
         for problem in problems:
             text = _sentences(_what_is_wrong(problem), problem.remedy)
             name = self._field_at(problem.field.split("."))
+            if problem.field == "action" and self.errors:
+                continue  # its own fields have told already
             if name is None:
                 self.other_errors.append(f"{problem.field}: {text}")
             else:
@@ -228,7 +230,7 @@ class TaskForm:
             "cwd": self.values["shell.cwd"].strip() or None,
         }
         if self.values["shell.by"] == "script":
-            return {**action, "script": self.values["shell.script"]}
+            return {**action, "script": self._read("shell.script", _script)}
         return {**action, "command": self._read("shell.command", _argv)}
 
     def _body(self, text: str) -> Any:
@@ -273,7 +275,15 @@ def _same_to_the_second(exact: datetime, shown: datetime) -> bool:
     return exact.replace(microsecond=0) == shown.replace(microsecond=0)
 
 
+def _script(text: str) -> str:
+    if not text.strip():
+        raise ValueError("This is needed. Write what /bin/sh shall run.")
+    return text
+
+
 def _argv(text: str) -> list[str]:
+    if not text.strip():
+        raise ValueError("This is needed. Give the full path of a program, and its arguments.")
     try:
         return shlex.split(text)
     except ValueError as error:
@@ -300,7 +310,7 @@ def _pairs(text: str, divider: str, example: str) -> Any:
 
 
 #: Where an error about a whole schedule or action is shown.
-_WHOLE_KIND = {"once": "once.at", "shell": "shell.command"}
+_WHOLE_KIND = {"once": "once.at"}
 
 
 def _what_is_wrong(problem: FieldError) -> str:

@@ -273,7 +273,7 @@ FULL_TASKS = [
             "kind": "shell",
             "command": ["/bin/echo", "two words", "", "it's", "new\nline"],
             "env": {"A": "1", "B": " = x", "C": "two\nlines"},
-            "cwd": "/tmp",  # noqa: S108 - a name in a form, nothing is written there
+            "cwd": "/tmp",
         },
     },
     {**CRON_TASK, "action": {"kind": "shell", "script": "set -e\necho a\n\techo b\n"}},
@@ -372,21 +372,22 @@ async def test_the_list_filters_and_pages_by_its_address(web: Web) -> None:
 
 async def test_the_log_filters_by_task_status_trigger_and_time(web: Web) -> None:
     await register(web)
+    ran = a_run()
     failed = a_run(1, status=RunStatus.FAILED, error="it broke")
     skipped = a_run(
         2, status=RunStatus.SKIPPED, reason="overlap", started_at=None, attempts=[], attempt_count=0
     )
-    await log_runs(web, a_run(), failed, skipped)
+    await log_runs(web, ran, failed, skipped)
 
     async def shown(query: str) -> list[str]:
         return re.findall(r'id="run-([^"]+)"', (await web("GET", f"/runs{query}")).text)
 
-    assert await shown("") == [run.run_id for run in (a_run(), failed, skipped)]
+    assert await shown("") == [run.run_id for run in (ran, failed, skipped)]
     assert await shown("?status=failed") == [failed.run_id]
     assert await shown("?task=nobody") == []
     assert await shown("?trigger=manual") == []
     assert await shown(f"?after={failed.due_at:%Y-%m-%dT%H:%M:%S}&before=&status=") == [
-        a_run().run_id,
+        ran.run_id,
         failed.run_id,
     ]
     assert await shown(f"?before={failed.due_at:%Y-%m-%dT%H:%M:%S}") == [skipped.run_id]

@@ -106,6 +106,8 @@ async def register_task(request: Request, services: Given, caller: Admin) -> Res
             form.refuse(*error.fields)
         except TaskExists as error:
             form.errors["id"] = f"{error}. Choose another, or leave it empty."
+    else:
+        _read_schedule(form, datetime.now(UTC))  # all that is wrong is told at once
     return _page(request, services, form, status=422)
 
 
@@ -162,16 +164,9 @@ def preview(form: TaskForm, viewer: ZoneInfo) -> Preview | None:
     if not any(sent.get(name) for name in ("at", "in", "cron", "every")) and not form.errors:
         return None
     now, task_id = datetime.now(UTC), form.values["id"]
-    try:
-        schedule = schedules.resolve(_SCHEDULE.validate_python(sent), now)
-        trial.refuse(*schedules.check(schedule, now, task_id))
-    except ValidationError as error:
-        found = field_errors(
-            {**one, "loc": ("schedule", *one["loc"])} for one in error.errors(include_url=False)
-        )
-        trial.refuse(*found)
+    schedule = _read_schedule(trial, now)
     problems = [*trial.errors.values(), *trial.other_errors]
-    if problems:
+    if schedule is None or problems:
         return Preview(problem=problems[0], due=[], warnings=[], zone=viewer)
     zone = zones.zone(schedule.timezone) if isinstance(schedule, CronSchedule) else viewer
     return Preview(
@@ -180,6 +175,20 @@ def preview(form: TaskForm, viewer: ZoneInfo) -> Preview | None:
         warnings=[one.message for one in schedules.warnings(schedule, task_id, now)],
         zone=zone,
     )
+
+
+def _read_schedule(form: TaskForm, now: datetime) -> Schedule | None:
+    """The form's schedule as it would be stored; what is wrong with it goes into the form."""
+    try:
+        schedule = schedules.resolve(_SCHEDULE.validate_python(form.schedule()), now)
+    except ValidationError as error:
+        located = (
+            {**one, "loc": ("schedule", *one["loc"])} for one in error.errors(include_url=False)
+        )
+        form.refuse(*field_errors(located))
+        return None
+    form.refuse(*schedules.check(schedule, now, form.values["id"]))
+    return schedule
 
 
 def _page(

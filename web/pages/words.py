@@ -17,7 +17,7 @@ from onthedot.task import Action, HttpAction, PythonAction, Schedule, ShellActio
 #: Names of the statuses, states and triggers, as people say them.
 _SPOKEN = {"timed_out": "timed out", "catch_up": "catch-up"}
 
-_STEPS = ((60, 1, "s"), (3600, 60, "m"), (86_400, 3600, "h"), (float("inf"), 86_400, "d"))
+_STEPS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 def spoken(value: str) -> str:
@@ -42,15 +42,19 @@ def offset(moment: datetime, zone: ZoneInfo) -> str:
 
 
 def relative(moment: datetime, now: datetime) -> str:
-    """``in 12 s``, ``3 m ago``; the page's script counts on from there by the same rule."""
+    """``in 12 s``, ``3 m 5 s ago``, ``in 2 d 4 h``; the page's script counts on from there by the same rule."""
     seconds = (moment - now).total_seconds()
     away = abs(seconds)
     if away < 1:
         return "now"
-    for limit, size, unit in _STEPS:
-        if away < limit:
-            text = f"{int(away // size)} {unit}"
-            break
+    number, (size, unit) = next(
+        (position, step) for position, step in enumerate(_STEPS) if away >= step[0]
+    )
+    count, rest = divmod(int(away), size)
+    text = f"{count} {unit}"
+    if count < 10 and size > 1:
+        smaller, smaller_unit = _STEPS[number + 1]
+        text += f" {rest // smaller} {smaller_unit}"
     return f"in {text}" if seconds > 0 else f"{text} ago"
 
 

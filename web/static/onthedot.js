@@ -1,7 +1,7 @@
 // What the pages do beyond their HTML: relative times count on, the live mark says whether the
 // stream is open, presets fill their field in place. Without this file all of it still works.
 
-const STEPS = [[60, 1, "s"], [3600, 60, "m"], [86400, 3600, "h"], [Infinity, 86400, "d"]];
+const STEPS = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
 
 // The server's clock decides, since due times are its: the page says what it was.
 const pageTime = document.querySelector("meta[name=server-time]");
@@ -13,8 +13,14 @@ function relative(moment) {
   const seconds = (moment - (Date.now() + skew)) / 1000;
   const away = Math.abs(seconds);
   if (away < 1) return "now";
-  const [, size, unit] = STEPS.find(([limit]) => away < limit);
-  const text = `${Math.floor(away / size)} ${unit}`;
+  const place = STEPS.findIndex(([size]) => away >= size);
+  const [size, unit] = STEPS[place];
+  const count = Math.floor(away / size);
+  let text = `${count} ${unit}`;
+  if (count < 10 && size > 1) {
+    const [smaller, smallerUnit] = STEPS[place + 1];
+    text += ` ${Math.floor((away % size) / smaller)} ${smallerUnit}`;
+  }
   return seconds > 0 ? `in ${text}` : `${text} ago`;
 }
 
