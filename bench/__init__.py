@@ -1,0 +1,1 @@
+"""Measures what Onthedot adds: its tasks, beside workflows that do the bare minimum."""

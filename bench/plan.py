@@ -1,0 +1,71 @@
+"""When a herd is due: after all of it is registered, and the idle processes were looked at."""
+
+import math
+import socket
+import time
+from dataclasses import dataclass
+
+from bench.figures import Kind
+
+#: No run is sent to a worker earlier than this before it is due, in seconds.
+LONGEST_LEAD = 10.0
+#: The recurring herd: seconds from one firing to the next, and how many are counted.
+EVERY, FIRINGS = 30, 2
+
+_SETTLE, _IDLE, _MARGIN = 1.0, 4.0, 2.0
+_SLOWER = 1.4  # the herd may be registered slower than its first tasks were
+
+
+@dataclass(frozen=True, kw_only=True)
+class Herd:
+    """``tasks`` that are due together: first at ``first`` (Unix time), then every EVERY seconds."""
+
+    kind: Kind
+    round: int
+    tasks: int
+    first: float
+
+    @property
+    def firings(self) -> int:
+        """How many of the due times are counted."""
+        return FIRINGS if self.kind == "interval" else 1
+
+    @property
+    def due(self) -> list[float]:
+        return [self.first + number * EVERY for number in range(self.firings)]
+
+    @property
+    def idle_from(self) -> float:
+        return self.idle_until - _IDLE
+
+    @property
+    def idle_until(self) -> float:
+        """When the first leads are about to begin."""
+        return self.first - LONGEST_LEAD - 0.5
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.kind}-{self.round}-"
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{self.prefix}{number:05}" for number in range(self.tasks)]
+
+
+def on_trial(kind: Kind, tasks: int) -> Herd:
+    """A few of the same that are due when all is over, to see how fast they are registered."""
+    return Herd(kind=kind, round=0, tasks=max(16, tasks // 10), first=time.time() + 7200)
+
+
+def planned(kind: Kind, round_: int, tasks: int, rate: float) -> Herd:
+    """A herd that is registered from now on, about ``rate`` tasks a second."""
+    takes = tasks / rate * _SLOWER + _MARGIN + _SETTLE + _IDLE + 0.5 + LONGEST_LEAD
+    return Herd(kind=kind, round=round_, tasks=tasks, first=float(math.ceil(time.time() + takes)))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

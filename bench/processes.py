@@ -1,0 +1,121 @@
+"""CPU time and memory of processes, by the part that they make up."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from bench.figures import Parts
+from bench.plan import Herd
+
+_REST_WITHIN = 15.0
+_HARDLY_MORE = 0.1  # seconds of CPU a second
+_FIRED_WITHIN = 120.0  # of the last due time
+
+
+class Family:
+    """The processes of one installation: for each part those at its root.
+
+    A root's children count with it, also those that have ended.
+    """
+
+    def __init__(self, roots: Mapping[str, Iterable[int]], *, alone: Mapping[str, int]) -> None:
+        """``alone`` are processes whose children belong to other parts."""
+        self._roots = {part: [psutil.Process(pid) for pid in pids] for part, pids in roots.items()}
+        self._alone = {part: psutil.Process(pid) for part, pid in alone.items()}
+
+    def cpu(self) -> Parts:
+        """Seconds of CPU that each part has used since it started."""
+        used = {
+            part: sum(_cpu(one, with_ended=True) for root in roots for one in _tree(root))
+            for part, roots in self._roots.items()
+        }
+        return used | {part: _cpu(one, with_ended=False) for part, one in self._alone.items()}
+
+    def memory(self) -> Parts:
+        """Bytes that each part holds; what its processes share is counted once."""
+        held = {
+            part: _resident(one for root in roots for one in _tree(root))
+            for part, roots in self._roots.items()
+        }
+        return held | {part: _resident([one]) for part, one in self._alone.items()}
+
+    async def rest(self, idle: Parts, within: float = _REST_WITHIN) -> None:
+        """Wait until the processes use hardly more than ``idle`` (seconds of CPU a second)."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            span = Span(self)
+            await asyncio.sleep(1)
+            if sum(span.rate().values()) < sum(idle.values()) + _HARDLY_MORE:
+                return
+
+
+class Span:
+    """CPU that a family uses from now on."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._before = family.cpu()
+        self._begun = time.monotonic()
+
+    def used(self) -> tuple[Parts, float]:
+        """Seconds of CPU by part, and how many seconds they were used in."""
+        parts = {part: used - self._before[part] for part, used in self._family.cpu().items()}
+        return parts, time.monotonic() - self._begun
+
+    def rate(self) -> Parts:
+        """Seconds of CPU a second."""
+        parts, seconds = self.used()
+        return {part: used / seconds for part, used in parts.items()}
+
+
+@dataclass(frozen=True)
+class Watched:
+    idle: Parts  # seconds of CPU a second before
+    firing: Parts  # seconds of CPU
+    seconds: float  # in which these were used
+
+
+async def watch(family: Family, herd: Herd, has_all: Callable[[], Awaitable[bool]]) -> Watched:
+    """What the family uses before and while a herd is fired, until ``has_all`` and all is quiet."""
+    await asyncio.sleep(herd.idle_from - time.time())
+    before = Span(family)
+    await asyncio.sleep(herd.idle_until - time.time())
+    idle = before.rate()
+    span = Span(family)
+    await asyncio.sleep(herd.due[-1] - time.time())
+    deadline = time.monotonic() + _FIRED_WITHIN
+    while time.monotonic() < deadline:
+        if await has_all():
+            break
+        await asyncio.sleep(1)
+    await family.rest(idle)
+    return Watched(idle, *span.used())
+
+
+def _tree(root: psutil.Process) -> Iterator[psutil.Process]:
+    yield root
+    yield from root.children(recursive=True)
+
+
+def _cpu(process: psutil.Process, *, with_ended: bool) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    ended = times.children_user + times.children_system if with_ended else 0.0
+    return float(times.user + times.system + ended)
+
+
+def _resident(processes: Iterable[psutil.Process]) -> float:
+    own, shared = 0.0, 0.0
+    for process in processes:
+        try:
+            memory = process.memory_info()
+        except psutil.NoSuchProcess:
+            continue
+        own += memory.rss - memory.shared
+        shared = max(shared, memory.shared)
+    return own + shared
