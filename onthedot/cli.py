@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from onthedot.errors import DatabaseUnavailable, FieldError, InvalidSettings, OnthedotError
-from onthedot.settings import PREFIX, Settings
+from onthedot.settings import PREFIX, Settings, masked
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,8 +27,6 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="key")
-
-_SECRET = {"temporal_api_key"}
 
 
 def main() -> None:
@@ -198,13 +195,7 @@ def show_settings() -> None:
         typer.echo(f"    {one.metadata['meaning']}")
         typer.echo(f"    default: {default.get(variable) or 'none'}")
         if given.get(variable) != default.get(variable):
-            typer.echo(f"    now:     {_masked(one.name, given[variable])}")
-
-
-def _masked(name: str, value: str) -> str:
-    if name == "database_url":
-        return re.sub(r"(?<=:)[^:@/]+(?=@)", "***", value)
-    return "***" if name in _SECRET else value
+            typer.echo(f"    now:     {masked(one.name, given[variable])}")
 
 
 def _settings() -> Settings:

@@ -67,25 +67,12 @@ class Registration:
         """
         print_ = _fingerprint("register", sent.model_dump(mode="json"))
         if key and (task_id := await self._subject(key, print_)):
-            return await self._hand_over(await self._task(task_id))
+            return await self._hand_over(await self._task(task_id), again=True)
         now = datetime.now(UTC)
-        spec = await self._accept(sent.spec(), now)
         task_id = sent.id or f"task-{uuid.uuid4().hex[:12]}"
-        due_at = schedule.next_due(spec.schedule, task_id, now)
-        async with transaction(self._pool) as conn:
-            if key and not await tasks.remember_key(conn, key, print_, task_id):
-                task_id = await _bound(conn, key, print_)
-                task: Task | None = await tasks.get_task(conn, task_id)
-            else:
-                task = await tasks.insert_task(
-                    conn, task_id, spec, by=by, now=now, next_due_at=due_at
-                )
-            if task is None:
-                remedy = "Choose another, leave it out to get one, or change that task by PUT"
-                taken = FieldError("id", task_id, "is taken", remedy)
-                raise TaskExists(f"a task with the id {task_id!r} exists already", taken)
-            await tasks.tell(conn, task_id)
-        return await self._hand_over(task)
+        spec = await self._accept(task_id, sent.spec(), now)
+        task, again = await self._store_new(task_id, spec, by, now, key, print_)
+        return await self._hand_over(task, again=again)
 
     async def revise(
         self, task_id: str, spec: TaskSpec, *, by: str, if_version: int | None = None
@@ -95,7 +82,7 @@ class Registration:
 
         async def revised(task: Task) -> tuple[TaskSpec, TaskState]:
             same = spec.schedule == task.spec.schedule
-            accepted = await self._accept(spec, now, check_schedule=not same)
+            accepted = await self._accept(task.id, spec, now, check_schedule=not same)
             revived = task.state is TaskState.FINISHED and not same
             return accepted, TaskState.ACTIVE if revived else task.state
 
@@ -190,14 +177,14 @@ class Registration:
         return True
 
     async def _accept(
-        self, spec: TaskSpec, now: datetime, *, check_schedule: bool = True
+        self, task_id: str, spec: TaskSpec, now: datetime, *, check_schedule: bool = True
     ) -> TaskSpec:
         """The definition as it is stored; raise InvalidInput with all that is wrong with it."""
         size = len(spec.model_dump_json().encode())
         if size > MAX_DEFINITION_BYTES:
             remedy = f"keep it under {MAX_DEFINITION_BYTES} bytes"
             raise InvalidInput(FieldError("task", f"{size} bytes", "too large", remedy))
-        wrong = schedule.check(spec.schedule, now) if check_schedule else []
+        wrong = schedule.check(spec.schedule, now, task_id) if check_schedule else []
         wrong += await self._check_action(spec)
         InvalidInput.raise_if_any(wrong)
         return spec.model_copy(update={"schedule": schedule.resolve(spec.schedule, now)})
@@ -240,6 +227,22 @@ class Registration:
                 return await self._hand_over(after)
         raise VersionMismatch("the task is being changed by others; try again")
 
+    async def _store_new(
+        self, task_id: str, spec: TaskSpec, by: str, now: datetime, key: str | None, print_: str
+    ) -> tuple[Task, bool]:
+        """The new task, or the one that the same request has made before, and which it is."""
+        due_at = schedule.next_due(spec.schedule, task_id, now)
+        async with transaction(self._pool) as conn:
+            if key and not await tasks.remember_key(conn, key, print_, task_id):
+                return await tasks.get_task(conn, await _bound(conn, key, print_)), True
+            task = await tasks.insert_task(conn, task_id, spec, by=by, now=now, next_due_at=due_at)
+            if task is None:
+                remedy = "Choose another, leave it out to get one, or change that task by PUT"
+                taken = FieldError("id", task_id, "is taken", remedy)
+                raise TaskExists(f"a task with the id {task_id!r} exists already", taken)
+            await tasks.tell(conn, task_id)
+        return task, False
+
     async def _store(self, task: Task, spec: TaskSpec, state: TaskState, by: str) -> Task | None:
         now = datetime.now(UTC)
         active = state is TaskState.ACTIVE
@@ -252,7 +255,7 @@ class Registration:
         return after
 
     async def _hand_over(self, task: Task, *, again: bool = False) -> Task:
-        if task.in_step:
+        if task.in_step and not again:
             return task
         try:
             await self._workflows.apply(task, again=again)

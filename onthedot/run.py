@@ -80,7 +80,7 @@ class Run:
         """How long after its due time the first attempt started, in milliseconds."""
         if self.started_at is None:
             return None
-        return (self.started_at - self.due_at).total_seconds() * 1000
+        return round((self.started_at - self.due_at).total_seconds() * 1000, 3)
 
 
 def scheduled_run_id(task_id: str, due_at: datetime) -> str:

@@ -151,7 +151,8 @@ class Settings:
             try:
                 given[setting.name] = setting.metadata["read"](value)
             except ValueError as error:
-                wrong.append(FieldError(variable, value, "not accepted", str(error)))
+                shown = masked(setting.name, value)
+                wrong.append(FieldError(variable, shown, "not accepted", str(error)))
         if wrong:
             raise InvalidSettings(*wrong)
         return cls(**given)
@@ -174,6 +175,13 @@ class Settings:
     def temporal(self) -> str:
         """The address of the Temporal frontend."""
         return self.temporal_address or f"127.0.0.1:{self.temporal_port}"
+
+
+def masked(name: str, value: str) -> str:
+    """The value of a setting as it may be shown: without the secret that it is or carries."""
+    if name == "database_url":
+        return re.sub(r"(?<=:)[^:@/]+(?=@)", "***", value)
+    return "***" if name == "temporal_api_key" else value
 
 
 def _nearest(variable: str, known: Mapping[str, Any]) -> str:

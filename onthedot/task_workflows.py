@@ -22,6 +22,11 @@ from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartR
 from workflows.task import TaskWorkflow
 
 _RPC_TIMEOUT = timedelta(seconds=3)
+_IN_ORDER = (
+    WorkflowExecutionStatus.RUNNING,
+    WorkflowExecutionStatus.COMPLETED,
+    WorkflowExecutionStatus.CONTINUED_AS_NEW,
+)
 #: A worker that is lost in the middle of a workflow task is noticed after this long.
 _TASK_TIMEOUT = timedelta(seconds=5)
 
@@ -37,14 +42,11 @@ class TaskWorkflows:
 
         ``again`` says that it may have been applied before, by a process that then was lost.
         """
-        if task.engine_version == 0 and not again:
-            try:
-                await self._start(task)
-            except WorkflowAlreadyStartedError:
-                await self._revise(task)
-        elif await self._revise(task) or (again and await self._has_lived(task)):
+        if again and await self._has_taken(task):
             return
-        elif task.state in (TaskState.ACTIVE, TaskState.PAUSED):
+        if task.engine_version > 0 and await self._revise(task):
+            return
+        if task.state in (TaskState.ACTIVE, TaskState.PAUSED):
             await self._start_once(task)
 
     async def start_runs(self, task: Task, request: Request) -> None:
@@ -71,7 +73,8 @@ class TaskWorkflows:
         try:
             await self._start(task)
         except WorkflowAlreadyStartedError:
-            await self._revise(task)
+            if not await self._has_taken(task):
+                await self._revise(task)
 
     async def _start(self, task: Task, state: KeepTask | None = None) -> None:
         state = state or _state(task)
@@ -119,8 +122,8 @@ class TaskWorkflows:
             raise translate(error) from error
         return True
 
-    async def _has_lived(self, task: Task) -> bool:
-        """Whether a workflow has taken this version already and is closed."""
+    async def _has_taken(self, task: Task) -> bool:
+        """Whether a workflow has this version, or had it and came to its end; no worker is needed."""
         await self._engine.connected()
         try:
             found = await self._handle(task.id).describe(rpc_timeout=_RPC_TIMEOUT)
@@ -129,7 +132,7 @@ class TaskWorkflows:
                 return False
             raise translate(error) from error
         version = await found.memo_value("version", 0, type_hint=int)
-        return found.status is not WorkflowExecutionStatus.TERMINATED and version >= task.version
+        return found.status in _IN_ORDER and version >= task.version
 
     def _handle(self, task_id: str) -> WorkflowHandle[TaskWorkflow, None]:
         return self._client.get_workflow_handle_for(TaskWorkflow.run, engine.workflow_id(task_id))
@@ -153,12 +156,14 @@ def read_orders(request: Request) -> list[RunOrder]:
 
 
 def _state(task: Task) -> KeepTask:
+    """A workflow's state, for a start. What is due next by the row is the first that it runs."""
+    just_before = task.next_due_at - timedelta(microseconds=1) if task.next_due_at else None
     return KeepTask(
         task_id=task.id,
         version=task.version,
         spec=task.spec,
         state=task.state,
-        cursor=task.updated_at,
+        cursor=max(task.updated_at, just_before or task.updated_at),
     )
 
 

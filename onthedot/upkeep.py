@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from temporalio.service import RPCError
 
 from onthedot.database import runs as log
 from onthedot.database import tasks
-from onthedot.database.pool import Pool, connection
+from onthedot.database.pool import Connection, Pool, connection
 from onthedot.engine import Engine, translate, workflow_id
 from onthedot.registration import Registration
 from onthedot.run import RunStatus
@@ -97,11 +97,14 @@ class Upkeep:
                     await log.drop_month(conn, suffix)
             await tasks.forget_keys(conn, before=now - _KEYS_KEPT)
 
-    async def _pages(self, read: "Callable[..., object]") -> AsyncIterator[list[Task]]:
+    async def _pages(
+        self, read: Callable[[Connection, str], Awaitable[list[Task]]]
+    ) -> AsyncIterator[list[Task]]:
+        """The tasks that ``read`` finds, page by page; it gets the id that the last page ended with."""
         after = ""
         while True:
             async with connection(self._pool) as conn:
-                page: list[Task] = await read(conn, after)  # type: ignore[misc]
+                page = await read(conn, after)
             if page:
                 yield page
             if len(page) < _PAGE:

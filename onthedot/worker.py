@@ -13,6 +13,13 @@ from typing import Any, Literal
 
 from temporalio.client import WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
@@ -58,6 +65,7 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     _raise_file_limit()
+    _log_through_python()
     queues = queues or ("default",)
     identity = f"{socket.gethostname()}:{os.getpid()}"
     engine = await _connect(settings, identity, stop)
@@ -149,6 +157,17 @@ class _Parts:
         """After the workers have ended: show what is left to show, let go of connections."""
         for executor in self._executors:
             await executor.close()
+
+
+def _log_through_python() -> None:
+    """The SDK's core has a log of its own; let it come out in the form of all others."""
+    core = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
+    telemetry = TelemetryConfig(
+        logging=LoggingConfig(
+            filter=TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=core
+        )
+    )
+    Runtime.set_default(Runtime(telemetry=telemetry))
 
 
 def _raise_file_limit() -> None:
