@@ -1,6 +1,6 @@
 """What a task's workflow hands to the log: rows, and how the task stands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -96,7 +96,7 @@ class TaskLog:
                 ),
                 start_to_close_timeout=timedelta(seconds=4),
                 retry_policy=_ONE_TRY,
-                summary=f"{len(runs)} rows for the log",
+                summary=f"log: {_in_words(runs) or f'the task is {self._state.state}'}",
             )
         except ActivityError:
             self._task_changed = True
@@ -105,3 +105,7 @@ class TaskLog:
             self._writing = False
         del self._state.unrecorded[: len(runs)]
         return True
+
+
+def _in_words(runs: Sequence[Run]) -> str:
+    return f"{len(runs)} rows" if len(runs) > 3 else ", ".join(run.status for run in runs)

@@ -35,7 +35,7 @@ class TaskWorkflow:
     @workflow.run
     async def run(self, state: KeepTask) -> None:
         agenda = self._agenda
-        log = asyncio.create_task(self._log.keep(lambda: agenda.is_known, agenda.next_due_at))
+        log = asyncio.create_task(self._log.keep(self._is_settled, agenda.next_due_at))
         self._runs.start_queued()
         while not self._is_over():
             if self._revision is not None:
@@ -181,6 +181,10 @@ class TaskWorkflow:
         to_plan = self._state.state is TaskState.ACTIVE and not self._agenda.is_known
         asked = self._revision is not None or to_plan
         return asked or self._is_long() or self._is_idle() or self._is_over()
+
+    def _is_settled(self) -> bool:
+        """Whether how the task stands is worth writing down: its end is told with its last run."""
+        return self._agenda.is_known and not self._is_idle()
 
     def _is_idle(self) -> bool:
         """Whether an active task has nothing left to do but to be finished."""
