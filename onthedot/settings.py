@@ -119,7 +119,7 @@ class Settings:
     worker_threads: int = _setting(32, _whole(1, 10_000), "The most Python handlers that are not async which one worker runs at once.")
     workflow_cache: int = _setting(2000, _whole(0, 1_000_000), "How many tasks' workflows one worker keeps in memory.")
     shutdown_grace: timedelta = _setting(timedelta(seconds=30), _span, "How long a worker that stops lets its runs go on.")
-    handlers: tuple[str, ...] = _setting((), _names, "The Python handlers that tasks may name: module:function, or module:* for all of a module's, divided by commas.")
+    handlers: tuple[str, ...] = _setting((), _names, "The Python handlers that tasks may name: module:function, or module:* for all of a module's, divided by commas; without it `onthedot up` allows onthedot.examples:*.")
     shell: bool = _setting(False, _switch, "Whether tasks may run commands; `onthedot up` turns it on.")
     http_allow: tuple[str, ...] = _setting((), _networks, "Networks that HTTP tasks may reach although they are private; `onthedot up` adds loopback.")
     retention: timedelta = _setting(timedelta(days=400), _span, "How long the log is kept (whole months).")

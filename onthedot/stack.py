@@ -56,7 +56,7 @@ async def up(settings: Settings, console: Console) -> None:
 
 
 def with_local_defaults(settings: Settings, environment: Mapping[str, str]) -> Settings:
-    """What `up` allows that a server does not: commands, and HTTP to this machine.
+    """What `up` allows that a server does not: commands, HTTP to this machine, the examples.
 
     What the operator has said in ``environment`` stands.
     """
@@ -65,6 +65,8 @@ def with_local_defaults(settings: Settings, environment: Mapping[str, str]) -> S
         changes["shell"] = True
     if not environment.get(PREFIX + "HTTP_ALLOW"):
         changes["http_allow"] = _LOOPBACK
+    if not environment.get(PREFIX + "HANDLERS"):
+        changes["handlers"] = ("onthedot.examples:*",)
     if settings.temporal_ui_url is None and settings.temporal_address is None:
         changes["temporal_ui_url"] = f"http://127.0.0.1:{settings.temporal_ui_port}"
     return replace(settings, **changes)  # type: ignore[arg-type] # the keys are checked above
