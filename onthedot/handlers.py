@@ -15,6 +15,7 @@ What it returns is kept with the run (as JSON, up to 4 KiB). The operator allows
 ``onthedot.handlers`` whose value is ``module:function`` (or ``module`` for all of them).
 """
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -162,6 +163,21 @@ class Handlers:
             return True
         return f"{module}:*" in self._allowed and not function.startswith("_")
 
+    def names(self) -> list[str]:
+        """All that tasks may name here, sorted. It may import modules; one that cannot be is left out."""
+        found = set()
+        for allowed in self._allowed:
+            module_name, _, function_name = allowed.partition(":")
+            if function_name != "*":
+                found.add(allowed)
+                continue
+            with contextlib.suppress(InvalidInput):
+                module = _import(allowed, module_name)
+                found |= {
+                    f"{module_name}:{one}" for one in vars(module) if _may_be_named(module, one)
+                }
+        return sorted(found)
+
     def is_loaded(self, name: str) -> bool:
         """Whether ``load`` answers without importing anything."""
         return name in self._loaded
@@ -242,6 +258,11 @@ def _import(name: str, module: str) -> ModuleType:
             f"Install it where the workers run, in one of {', '.join(filter(None, sys.path[-3:]))}, "
             "or name its folder in PYTHONPATH",
         ) from error
+
+
+def _may_be_named(module: ModuleType, name: str) -> bool:
+    function = getattr(module, name)
+    return inspect.isroutine(function) and name[0] != "_" and _is_own(module, name, function)
 
 
 def _is_own(module: ModuleType, name: str, function: Callable[..., Any]) -> bool:

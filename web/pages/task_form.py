@@ -1,7 +1,9 @@
 """The form that registers or changes a task, and the due times shown beside it."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +17,7 @@ from onthedot import schedule as schedules
 from onthedot.database import tasks
 from onthedot.database.pool import connection
 from onthedot.errors import InvalidInput, TaskExists, VersionMismatch
+from onthedot.handlers import Handlers
 from onthedot.schedule import zones
 from onthedot.task import CronSchedule, Schedule
 from web.forms import TaskForm
@@ -91,7 +94,7 @@ async def new_task(request: Request, services: Given, caller: Admin) -> Response
     form = TaskForm.empty(viewer_zone(request).key)
     known = {name: value for name, value in request.query_params.items() if name in form.values}
     form.values |= known
-    return _page(request, services, form)
+    return await _page(request, services, form)
 
 
 @router.post("/tasks")
@@ -108,7 +111,7 @@ async def register_task(request: Request, services: Given, caller: Admin) -> Res
             form.errors["id"] = f"{error}. Choose another, or leave it empty."
     else:
         _read_schedule(form, datetime.now(UTC))  # all that is wrong is told at once
-    return _page(request, services, form, status=422)
+    return await _page(request, services, form, status=422)
 
 
 @router.get("/tasks/{task_id}/edit")
@@ -117,7 +120,7 @@ async def edit_task(request: Request, services: Given, caller: Admin, task_id: s
         task = await tasks.get_task(conn, task_id)
     zone = viewer_zone(request).key
     form = TaskForm.of(task.spec, task_id=task.id, version=task.version, timezone=zone)
-    return _page(request, services, form, task_id=task_id)
+    return await _page(request, services, form, task_id=task_id)
 
 
 @router.post("/tasks/{task_id}/edit")
@@ -141,7 +144,7 @@ async def revise_task(request: Request, services: Given, caller: Admin, task_id:
             form.other_errors.append(
                 "Somebody changed this task meanwhile. Open its page to see how, and edit it again."
             )
-    return _page(request, services, form, task_id=task_id, status=422)
+    return await _page(request, services, form, task_id=task_id, status=422)
 
 
 @router.post("/tasks/preview")
@@ -154,7 +157,7 @@ async def preview_task(request: Request, services: Given, caller: Admin) -> Resp
     found = preview(form, viewer_zone(request))
     if "hx-request" in request.headers:
         return page(request, "fragments/preview.html", preview=found)
-    return _page(request, services, form, task_id=_text(sent, "editing") or None)
+    return await _page(request, services, form, task_id=_text(sent, "editing") or None)
 
 
 def preview(form: TaskForm, viewer: ZoneInfo) -> Preview | None:
@@ -191,7 +194,12 @@ def _read_schedule(form: TaskForm, now: datetime) -> Schedule | None:
     return schedule
 
 
-def _page(
+@cache
+def _handler_names(allowed: tuple[str, ...]) -> list[str]:
+    return Handlers(allowed).names()
+
+
+async def _page(
     request: Request,
     services: Given,
     form: TaskForm,
@@ -210,7 +218,7 @@ def _page(
         labels=LABELS,
         presets=PRESETS,
         zones=sorted(zones.names()),
-        handlers=[name for name in services.settings.handlers if not name.endswith(":*")],
+        handlers=await asyncio.to_thread(_handler_names, services.settings.handlers),
         more_open=any(name.startswith(_FOLDED) for name in form.errors),
         preview=preview(form, viewer_zone(request)),
     )
