@@ -41,16 +41,21 @@ class TaskLog:
     def leave_out(self, order: RunOrder, status: RunStatus, reason: str) -> None:
         """The row of a run that is not made."""
         self.add(
-            Run(
-                run_id=order.run_id,
-                task_id=self._state.task_id,
-                task_version=self._state.version,
-                trigger=order.trigger,
-                due_at=order.due_at,
-                finished_at=workflow.now(),
-                status=status,
-                reason=reason,
-            )
+            replace(self._row(order), status=status, reason=reason, finished_at=workflow.now())
+        )
+
+    def show_waiting(self, order: RunOrder) -> None:
+        """Let people see a run that does not come to its turn; it changes no row that is there."""
+        self.add(self._row(order))
+
+    def _row(self, order: RunOrder) -> Run:
+        return Run(
+            run_id=order.run_id,
+            task_id=self._state.task_id,
+            task_version=self._state.version,
+            trigger=order.trigger,
+            due_at=order.due_at,
+            status=RunStatus.WAITING,
         )
 
     def task_changed(self) -> None:

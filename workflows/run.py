@@ -38,6 +38,7 @@ class RunInFlight:
     ) -> None:
         self.order = order
         self.recalled = False
+        self.shown = False  # the log has a row for it, whether or not a worker has it
         self._task_id, self._version, self._spec, self._report = task_id, version, spec, report
         self._start_at = max(order.due_at, workflow.now())
         self._attempts: list[Attempt] = []

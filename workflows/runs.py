@@ -57,10 +57,13 @@ class Runs:
         policy = self._state.spec.policies.overlap
         if policy is OverlapPolicy.ALLOW or not self.are_busy:
             self._start(order)
-        elif policy is OverlapPolicy.CANCEL_RUNNING:
+            return
+        self._show_those_before()
+        if policy is OverlapPolicy.CANCEL_RUNNING:
             self._take_the_place_of_others(order)
         elif len(self._state.queue) < _ROOM.get(policy, 0):
             self._state.queue.append(order)
+            self._log.show_waiting(order)
         else:
             self._log.leave_out(order, RunStatus.SKIPPED, "overlap: the run before it went on")
 
@@ -100,6 +103,13 @@ class Runs:
             for order in [one for one in queue if deleted or one.trigger in _BY_ITSELF]:
                 queue.remove(order)
                 self._leave_out_idle(order)
+
+    def _show_those_before(self) -> None:
+        """A run that others wait for may itself wait for a worker: then nobody has shown it yet."""
+        for run in self._in_flight.values():
+            if not run.waits and not run.shown:
+                run.shown = True
+                self._log.show_waiting(run.order)
 
     def _take_the_place_of_others(self, order: RunOrder) -> None:
         for queued in self._state.queue:
