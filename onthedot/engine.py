@@ -18,7 +18,8 @@ from temporalio.common import (
     SearchAttributeUpdate,
     TypedSearchAttributes,
 )
-from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.converter import CompositePayloadConverter, DataConverter
 from temporalio.service import KeepAliveConfig, RetryConfig, RPCError, RPCStatusCode
 
 from onthedot.errors import EngineUnavailable
@@ -46,6 +47,21 @@ SEARCH_ATTRIBUTES = {
 
 _RPC_TIMEOUT = timedelta(seconds=3)
 _AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+_CONVERTERS = tuple(PydanticPayloadConverter().converters.values())
+
+
+class _Payloads(PydanticPayloadConverter):
+    """The SDK's, which is made anew for each workflow; what it works out by type is shared here.
+
+    Working that out takes 12 ms of CPU inside a workflow.
+    """
+
+    def __init__(self) -> None:
+        CompositePayloadConverter.__init__(self, *_CONVERTERS)
+
+
+#: How all that workflows and activities are sent is written.
+DATA_CONVERTER = DataConverter(payload_converter_class=_Payloads)
 
 
 def workflow_id(task_id: str) -> str:
@@ -128,7 +144,7 @@ class Engine:
             namespace=settings.temporal_namespace,
             api_key=settings.temporal_api_key,
             tls=settings.temporal_api_key is not None,
-            data_converter=pydantic_data_converter,
+            data_converter=DATA_CONVERTER,
             keep_alive_config=KeepAliveConfig(interval_millis=10_000, timeout_millis=5_000),
             retry_config=RetryConfig(max_elapsed_time_millis=2_000, max_retries=3),
             identity=identity,
