@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import lru_cache
 
 from cron_descriptor import (  # type: ignore[import-untyped]  # it has no py.typed
     DescriptionTypeEnum,
@@ -16,11 +17,11 @@ from onthedot.schedule import cron
 from onthedot.schedule.checks import instant
 from onthedot.task import CronSchedule, IntervalSchedule, OnceSchedule, Schedule
 
-_OPTIONS = Options(locale_code="en_US", use_24hour_time_format=False)
+_OPTIONS = Options(locale_code="en_US", use_24hour_time_format=True)
 
 
 def describe(schedule: Schedule, task_id: str | None = None) -> str:
-    """A schedule in English, such as ``At 02:00 AM, Europe/Berlin time``.
+    """A schedule in English, such as ``At 02:00, Europe/Berlin time``.
 
     Without a ``task_id`` the times that ``H`` stands for are not known and not told. An expression
     that cannot be read comes back as it is.
@@ -80,5 +81,6 @@ def _list(phrases: Iterable[str]) -> str:
     return " and ".join([first, *(phrase.removeprefix("only ") for phrase in others)])
 
 
+@lru_cache(maxsize=4096)
 def _say(expression: str, part: DescriptionTypeEnum = DescriptionTypeEnum.FULL) -> str:
     return str(ExpressionDescriptor(expression, _OPTIONS).get_description(part))

@@ -118,28 +118,28 @@ def test_an_interval_under_a_second_is_refused() -> None:
 @pytest.mark.parametrize(
     ("cron", "words"),
     [
-        ("0 2 * * *", "At 02:00 AM"),
-        ("@daily", "At 12:00 AM"),
+        ("0 2 * * *", "At 02:00"),
+        ("@daily", "At 00:00"),
         ("*/5 * * * *", "Every 5 minutes"),
         ("*/50 * * * *", "At 0 and 50 minutes past the hour"),
         ("*/10 * * * * *", "Every 10 seconds"),
-        ("0 9 * * 1-5", "At 09:00 AM, Monday through Friday"),
-        ("0 9 * * FRI/2", "At 09:00 AM, only on Friday"),
-        ("0 0 13 * 5", "At 12:00 AM, on day 13 of the month, or on Friday"),
-        ("0 0 13 * 1-5", "At 12:00 AM, on day 13 of the month, or Monday through Friday"),
-        ("0 0 */2 * 1", "At 12:00 AM, every 2 days, and only on Monday"),
-        ("0 0 L * *", "At 12:00 AM, on the last day of the month"),
+        ("0 9 * * 1-5", "At 09:00, Monday through Friday"),
+        ("0 9 * * FRI/2", "At 09:00, only on Friday"),
+        ("0 0 13 * 5", "At 00:00, on day 13 of the month, or on Friday"),
+        ("0 0 13 * 1-5", "At 00:00, on day 13 of the month, or Monday through Friday"),
+        ("0 0 */2 * 1", "At 00:00, every 2 days, and only on Monday"),
+        ("0 0 L * *", "At 00:00, on the last day of the month"),
         (
             "0 0 15,L 3 *",
-            "At 12:00 AM, on day 15 of the month and on the last day of the month, only in March",
+            "At 00:00, on day 15 of the month and on the last day of the month, only in March",
         ),
         (
             "0 0 1 * MON#2",
-            "At 12:00 AM, on day 1 of the month, or on the second Monday of the month",
+            "At 00:00, on day 1 of the month, or on the second Monday of the month",
         ),
         (
             "0 0 * * MON#2,FRI",
-            "At 12:00 AM, only on Friday and on the second Monday of the month",
+            "At 00:00, only on Friday and on the second Monday of the month",
         ),
         ("H H * * *", "H H * * *, where H is a value fixed by the task's id"),
         ("nonsense", "nonsense"),
@@ -151,14 +151,14 @@ def test_an_expression_is_described_in_words(cron: str, words: str) -> None:
 
 def test_a_description_names_the_zone_and_what_the_hash_stands_for() -> None:
     schedule = CronSchedule(cron="H(36-36) 2 * * *", timezone="Europe/Berlin")
-    assert describe(schedule, "nightly") == "At 02:36 AM, Europe/Berlin time"
+    assert describe(schedule, "nightly") == "At 02:36, Europe/Berlin time"
 
 
 def test_describing_warns_of_no_missing_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("locale.getlocale", lambda *_: (None, None))
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("error")
-        assert describe(CronSchedule(cron="15 14 * * *")) == "At 02:15 PM, UTC"
+        assert describe(CronSchedule(cron="15 14 * * *")) == "At 14:15, UTC"
 
 
 @pytest.mark.parametrize(
