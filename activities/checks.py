@@ -13,8 +13,8 @@ def check_action(action: Action, settings: Settings, queue: str) -> list[FieldEr
     """Each field of ``action`` that cannot be accepted; none when all is well.
 
     For the queue ``default`` this machine stands for the workers: programs are looked for, and a
-    handler's module is imported, which may take seconds: call it from a thread. Workers of other
-    queues may run elsewhere, so there only what the operator allows is asked.
+    handler's module is imported. Workers of other queues may run elsewhere, so there only what the
+    operator allows is asked.
     """
     here = queue == "default"
     match action:
@@ -25,6 +25,13 @@ def check_action(action: Action, settings: Settings, queue: str) -> list[FieldEr
         case PythonAction():
             return python.check(action, _handlers(settings.handlers), here=here)
     return []
+
+
+def takes_time(action: Action, settings: Settings) -> bool:
+    """Whether ``check_action`` may have to import a module, which may take seconds."""
+    return isinstance(action, PythonAction) and not _handlers(settings.handlers).is_loaded(
+        action.handler
+    )
 
 
 @functools.lru_cache(maxsize=4)

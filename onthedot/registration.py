@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
-from activities.checks import check_action
+from activities.checks import check_action, takes_time
 from onthedot import schedule
 from onthedot.database import runs as log
 from onthedot.database import tasks
@@ -190,8 +190,9 @@ class Registration:
         return spec.model_copy(update={"schedule": schedule.resolve(spec.schedule, now)})
 
     async def _check_action(self, spec: TaskSpec) -> list[FieldError]:
-        # In a thread: a handler's module is imported for it, which may take its time.
-        return await asyncio.to_thread(check_action, spec.action, self._settings, spec.queue)
+        if takes_time(spec.action, self._settings):
+            return await asyncio.to_thread(check_action, spec.action, self._settings, spec.queue)
+        return check_action(spec.action, self._settings, spec.queue)
 
     async def _check_arguments(self, task: Task, arguments: dict[str, Any]) -> None:
         action = task.spec.action

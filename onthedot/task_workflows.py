@@ -169,10 +169,8 @@ def _state(task: Task) -> KeepTask:
 
 def _until_first_wake(task: Task, state: KeepTask) -> timedelta:
     """How long the workflow may sleep before it first comes to a worker."""
-    if task.state is not TaskState.ACTIVE or state.queue or state.backfill:
-        return timedelta()
-    due_at = schedule.next_due(task.spec.schedule, task.id, state.cursor)
-    if due_at is None:
+    due_at = task.next_due_at
+    if task.state is not TaskState.ACTIVE or due_at is None or state.queue or state.backfill:
         return timedelta()
     lead = schedule.lead(task.spec.schedule, task.id, due_at, None)
     return max(due_at - lead - datetime.now(UTC), timedelta())
