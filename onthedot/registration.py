@@ -233,7 +233,8 @@ class Registration:
     ) -> tuple[Task, bool]:
         """The new task, or the one that the same request has made before, and which it is."""
         due_at = schedule.next_due(spec.schedule, task_id, now)
-        async with transaction(self._pool) as conn:
+        one_commit = transaction if key else connection  # a single statement is its own
+        async with one_commit(self._pool) as conn:
             if key and not await tasks.remember_key(conn, key, print_, task_id):
                 return await tasks.get_task(conn, await _bound(conn, key, print_)), True
             task = await tasks.insert_task(conn, task_id, spec, by=by, now=now, next_due_at=due_at)
@@ -241,19 +242,16 @@ class Registration:
                 remedy = "Choose another, leave it out to get one, or change that task by PUT"
                 taken = FieldError("id", task_id, "is taken", remedy)
                 raise TaskExists(f"a task with the id {task_id!r} exists already", taken)
-            await tasks.tell(conn, task_id)
         return task, False
 
     async def _store(self, task: Task, spec: TaskSpec, state: TaskState, by: str) -> Task | None:
         now = datetime.now(UTC)
         active = state is TaskState.ACTIVE
         due_at = schedule.next_due(spec.schedule, task.id, now) if active else None
-        async with transaction(self._pool) as conn:
-            after = await tasks.change_task(
+        async with connection(self._pool) as conn:
+            return await tasks.change_task(
                 conn, task, spec=spec, state=state, by=by, now=now, next_due_at=due_at
             )
-            await tasks.tell(conn, task.id)
-        return after
 
     async def _hand_over(self, task: Task, *, again: bool = False) -> Task:
         if task.in_step and not again:

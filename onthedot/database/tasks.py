@@ -63,9 +63,19 @@ async def insert_task(
     now: datetime,
     next_due_at: datetime | None,
 ) -> Task | None:
-    """Store a new task, or one in the place of a deleted one; None when the id is taken."""
+    """Store a new task, or one in the place of a deleted one; None when the id is taken.
+
+    The live pages are told, as by ``change_task``.
+    """
     row = await _one(
-        conn, "insert_task", id=task_id, by=by, now=now, next_due_at=next_due_at, **_columns(spec)
+        conn,
+        "insert_task",
+        id=task_id,
+        by=by,
+        now=now,
+        next_due_at=next_due_at,
+        **_columns(spec),
+        **_news(task_id),
     )
     return read_task(row) if row else None
 
@@ -99,6 +109,7 @@ async def change_task(
         now=now,
         next_due_at=next_due_at,
         **_columns(spec),
+        **_news(task.id),
     )
     return read_task(row) if row else None
 
@@ -173,8 +184,11 @@ async def requests_not_sent(conn: Connection, *, before: datetime, limit: int) -
 
 async def tell(conn: Connection, task_id: str, *, runs: bool = False) -> None:
     """Tell the live pages that a task (and some of its runs) changed; sent at commit."""
-    payload = json.dumps({"tasks": [task_id], "runs": runs})
-    await conn.execute(_SQL["tell"], {"channel": CHANNEL, "payload": payload})
+    await conn.execute(_SQL["tell"], _news(task_id, runs=runs))
+
+
+def _news(task_id: str, *, runs: bool = False) -> dict[str, str]:
+    return {"channel": CHANNEL, "news": json.dumps({"tasks": [task_id], "runs": runs})}
 
 
 def _columns(spec: TaskSpec) -> dict[str, Any]:

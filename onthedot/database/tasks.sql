@@ -14,7 +14,7 @@ ON CONFLICT (id) DO UPDATE SET
     next_due_at = excluded.next_due_at, last_run_at = NULL, last_status = NULL,
     run_count = 0, failure_count = 0
 WHERE tasks.state = 'deleted'
-RETURNING *;
+RETURNING *, pg_notify(%(channel)s, %(news)s);
 
 -- name: get_task
 SELECT * FROM tasks WHERE id = %(id)s;
@@ -25,7 +25,7 @@ UPDATE tasks SET
     version = version + 1, updated_by = %(by)s, updated_at = %(now)s,
     next_due_at = %(next_due_at)s
 WHERE id = %(id)s AND version = %(version)s
-RETURNING *;
+RETURNING *, pg_notify(%(channel)s, %(news)s);
 
 -- name: mark_taken
 UPDATE tasks SET engine_version = greatest(engine_version, taken.version)
@@ -70,4 +70,4 @@ SELECT * FROM requests WHERE sent_at IS NULL AND created_at < %(before)s
 ORDER BY created_at LIMIT %(limit)s;
 
 -- name: tell
-SELECT pg_notify(%(channel)s, %(payload)s);
+SELECT pg_notify(%(channel)s, %(news)s);
