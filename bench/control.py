@@ -42,8 +42,11 @@ class Control:
 
     async def measure(self, kind: Kind, round_: int, tasks: int) -> Measurement:
         """Start a herd of workflows and wait until all have fired."""
-        rate = await self._start(on_trial(kind, tasks))
-        herd = planned(kind, round_, tasks, rate)
+        trial = on_trial(kind, tasks)
+        begun = time.monotonic()
+        await self._start(trial)
+        await self.family.rest({})  # a workflow is ready to fire only when it has set its timer
+        herd = planned(kind, round_, tasks, trial.tasks / (time.monotonic() - begun - 1))
         registering = Span(self.family)
         rate = await self._start(herd)
         await self.family.rest({}, herd.idle_from - time.time())

@@ -10,10 +10,10 @@ from bench.figures import Kind
 #: No run is sent to a worker earlier than this before it is due, in seconds.
 LONGEST_LEAD = 10.0
 #: The recurring herd: seconds from one firing to the next, and how many are counted.
-EVERY, FIRINGS = 30, 2
+EVERY, FIRINGS = 25, 2
 
-_SETTLE, _IDLE, _MARGIN = 1.0, 4.0, 2.0
-_SLOWER = 1.4  # the herd may be registered slower than its first tasks were
+_SETTLE, _IDLE, _MARGIN = 1.0, 3.0, 2.0
+_SLOWER = 1.3  # the herd may be registered slower than its first tasks were
 
 
 @dataclass(frozen=True, kw_only=True)
