@@ -44,7 +44,8 @@ class TaskWorkflows:
         """
         if again and await self._has_taken(task):
             return
-        if task.engine_version > 0 and await self._revise(task):
+        # not by engine_version: the mark of a start that has just been made may still be on its way
+        if task.version > 1 and await self._revise(task):
             return
         if task.state in (TaskState.ACTIVE, TaskState.PAUSED):
             await self._start_once(task)

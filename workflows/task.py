@@ -125,7 +125,9 @@ class TaskWorkflow:
             new_schedule or desired.state is not TaskState.PAUSED
         ):
             await self._agenda.pass_over(desired.changed_at, RunStatus.SKIPPED, "paused")
-        elif state.state is TaskState.ACTIVE and new_schedule:
+        elif state.state is TaskState.ACTIVE and (
+            new_schedule or desired.state is TaskState.DELETED
+        ):
             reason = "the task was changed before it could run"
             await self._agenda.pass_over(desired.changed_at, RunStatus.MISSED, reason)
         state.version, state.spec, state.state = desired.version, desired.spec, desired.state
