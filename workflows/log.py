@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import FailureError
 
 from activities.record import Recorder, RecordProgress
 from onthedot.run import Run, RunStatus
@@ -103,7 +103,7 @@ class TaskLog:
                 retry_policy=_ONE_TRY,
                 summary=f"log: {_in_words(runs) or f'the task is {self._state.state}'}",
             )
-        except ActivityError:
+        except FailureError:  # in a replay it comes without the ActivityError around it
             self._task_changed = True
             return False
         finally:
