@@ -1,0 +1,166 @@
+"""Records a history for each branch of the workflows: ``python -m tests.histories.record``.
+
+It takes about two minutes. What it writes is what tasks that run somewhere have behind them, so
+record anew only what no installation can have open; see tests/integration/test_replay.py.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from temporalio.client import WorkflowHandle, WorkflowHistory
+
+import workflows.task
+import workflows.upkeep
+from onthedot.database.migrate import migrate
+from onthedot.engine import UPKEEP_QUEUE
+from tests import services
+from tests.histories import scenarios
+from tests.histories.stage import FailingKeeper, Stage, UnreachableLog, set_up
+
+FOLDER = Path(__file__).parent
+LARGEST = 100_000  # bytes of one file
+
+Scenario = Callable[[Stage], Awaitable[None]]
+
+#: Scenarios that are played at once, each with a task that has its name.
+TASKS: Mapping[str, Scenario] = {
+    name: play for name, play in vars(scenarios).items() if hasattr(play, "is_scenario")
+}
+AWAY = ("log_away", "catch_up_all", "catch_up_latest", "catch_up_none", "catch_up_too_old")
+UPKEEP = ("upkeep", "upkeep_failing")
+#: Histories of workflows that continue as new after a few events: they replay with ``SHORT``.
+CONTINUED = ("continued", "continued_again", "continued_while_running", "upkeep_continued")
+BRANCHES = (*TASKS, *AWAY, *UPKEEP, *CONTINUED)
+
+
+@contextmanager
+def short() -> Iterator[None]:
+    """Let workflows continue as new soon. A replay must see what the recording saw."""
+    task, upkeep = workflows.task, workflows.upkeep
+    before = task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS
+    task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS = 30, 50, 1
+    try:
+        yield
+    finally:
+        task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS = before
+
+
+async def _play_tasks(stage: Stage) -> None:
+    async with stage.worker(), asyncio.TaskGroup() as playing:
+        playing.create_task(_upkeep(stage, "upkeep", rounds=2))
+        for number, play in enumerate(TASKS.values()):
+            playing.create_task(play(stage))
+            if number % 8 == 7:
+                await asyncio.sleep(2)  # all at once would be late for each other
+
+
+async def _play_outages(stage: Stage) -> None:
+    """The log does not answer; then there is no worker for a while; then all is well again."""
+    async with stage.worker(UnreachableLog(stage.pool), FailingKeeper()):
+        await stage.register("log_away", scenarios.every(3))
+        await _upkeep(stage, "upkeep_failing", rounds=1)
+    await stage.register("catch_up_all", scenarios.every(5), catch_up={"keep": "all"})
+    await stage.register("catch_up_latest", scenarios.every(3), catch_up={"keep": "latest"})
+    await stage.register("catch_up_none", scenarios.every(3), catch_up={"keep": "none"})
+    window = {"keep": "all", "within": "14s"}
+    await stage.register("catch_up_too_old", scenarios.every(2), catch_up=window)
+    await asyncio.sleep(17)  # longer than what simply runs late
+    async with stage.worker(), asyncio.TaskGroup() as playing:
+        for name in AWAY:
+            playing.create_task(_recover(stage, name))
+
+
+async def _recover(stage: Stage, name: str) -> None:
+    await stage.wait_for(name, scenarios.SUCCEEDED, count=3)
+    rows = await stage.rows(name)
+    missed = any(run.status is scenarios.MISSED for run in rows)
+    caught_up = any(run.trigger is scenarios.CATCH_UP for run in rows)
+    assert missed or name == "catch_up_all", rows
+    assert caught_up or name == "catch_up_none", rows
+    await stage.delete(name)
+
+
+async def _play_continued(stage: Stage) -> None:
+    with short():
+        async with stage.worker(), asyncio.TaskGroup() as playing:
+            playing.create_task(scenarios.go_on(stage, "continued", "true"))
+            playing.create_task(scenarios.go_on(stage, "continued_while_running", "sleep 2.7"))
+            playing.create_task(_upkeep(stage, "upkeep_continued", rounds=1))
+    stage.played["continued_again"] = stage.played["continued"]
+
+
+async def _upkeep(stage: Stage, name: str, rounds: int) -> None:
+    """An upkeep workflow beside the installation's own, through its first rounds."""
+    client = stage.engine.client
+    workflow = workflows.upkeep.UpkeepWorkflow.run
+    handle = await client.start_workflow(workflow, id=name, task_queue=UPKEEP_QUEUE)
+    first = client.get_workflow_handle(name, run_id=handle.first_execution_run_id)
+
+    async def has_slept() -> bool:
+        events = (await first.fetch_history()).to_json_dict()["events"]
+        return [one["eventType"] for one in events].count("EVENT_TYPE_TIMER_FIRED") >= rounds
+
+    await services.assert_eventually(has_slept, within=60, every=0.5)
+    await asyncio.sleep(0.5)
+    await client.get_workflow_handle(name).terminate("recorded")
+
+
+async def _write(stage: Stage, name: str, folder: Path) -> None:
+    history = await _history(stage, name)
+    events = [json.dumps(one, sort_keys=True) for one in history.to_json_dict()["events"]]
+    text = '{"events": [\n' + ",\n".join(events) + "\n]}\n"
+    if len(text) > LARGEST:
+        raise AssertionError(f"{name} has {len(text)} bytes: play a shorter scenario")
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+async def _history(stage: Stage, name: str) -> WorkflowHistory:
+    client = stage.engine.client
+    if name in UPKEEP or name == "upkeep_continued":
+        workflow_id = name
+    else:
+        workflow_id = f"task/{stage.played[name]}"
+    handle: WorkflowHandle[object, object] = client.get_workflow_handle(workflow_id)
+    if name not in CONTINUED:
+        return await handle.fetch_history()
+    found = client.list_workflows(f"WorkflowId = '{workflow_id}'")
+    runs = sorted([one async for one in found], key=lambda one: one.start_time)
+    run = runs[1 if name == "continued_again" else 0]
+    return await client.get_workflow_handle(workflow_id, run_id=run.run_id).fetch_history()
+
+
+async def record(stage: Stage, folder: Path = FOLDER) -> None:
+    """Play all scenarios and write the histories of their workflows to ``folder``."""
+    await _play_tasks(stage)
+    await _play_outages(stage)
+    await _play_continued(stage)
+    for name in BRANCHES:
+        await _write(stage, name, folder)
+
+
+async def _record_all(database_url: str, temporal_address: str) -> None:
+    await migrate(database_url)
+    async with set_up(database_url, temporal_address) as stage:
+        await record(stage)
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    with (
+        services.temporary_folder() as folder,
+        services.running_postgres(folder) as postgres,
+        services.running_temporal(folder) as temporal,
+    ):
+        postgres.make_database()
+        asyncio.run(_record_all(postgres.url(), temporal.address))
+    print(f"{len(BRANCHES)} histories in {FOLDER}")  # noqa: T201 - it is a command
+
+
+if __name__ == "__main__":
+    main()

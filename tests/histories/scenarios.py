@@ -1,0 +1,309 @@
+"""One short life of a task for each branch of its workflow. A function's name is its history's."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from onthedot.registration import Registration
+from onthedot.run import RunStatus, Trigger
+from onthedot.task import TaskRegistration, TaskState
+from tests.histories.stage import Stage, every, once_in, shell
+
+BY = "recorder"
+SUCCEEDED, FAILED, CANCELLED = RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED
+SKIPPED, RUNNING, MISSED = RunStatus.SKIPPED, RunStatus.RUNNING, RunStatus.MISSED
+WAITING, TIMED_OUT = RunStatus.WAITING, RunStatus.TIMED_OUT
+CATCH_UP = Trigger.CATCH_UP
+
+Scenario = Callable[[Stage], Awaitable[None]]
+
+
+def scenario(play: Scenario) -> Scenario:
+    play.is_scenario = True  # type: ignore[attr-defined] # the recorder looks for it
+    return play
+
+
+async def _revise(registration: Registration, task_id: str, **changes: object) -> None:
+    task = await registration._task(task_id)
+    sent = {**task.spec.model_dump(), **changes}
+    await registration.revise(task_id, TaskRegistration.model_validate(sent).spec(), by=BY)
+
+
+@scenario
+async def once(stage: Stage) -> None:
+    task_id = await stage.register("once", once_in(2))
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def interval(stage: Stage) -> None:
+    task_id = await stage.register("interval", every(2))
+    await stage.wait_for(task_id, SUCCEEDED, count=3)
+    await stage.delete(task_id)
+
+
+@scenario
+async def cron(stage: Stage) -> None:
+    task_id = await stage.register("cron", {"kind": "cron", "cron": "*/2 * * * * *"})
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def http(stage: Stage) -> None:
+    """Nothing listens on port 9 (discard)."""
+    action = {"kind": "http", "url": "http://127.0.0.1:9/"}
+    task_id = await stage.register("http", once_in(2), action)
+    await stage.wait_for(task_id, FAILED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def workflow(stage: Stage) -> None:
+    """No worker knows the queue: the run lasts as long as it may."""
+    action = {"kind": "workflow", "type": "Unknown", "queue": "nobodys"}
+    task_id = await stage.register("workflow", once_in(2), action, timeout="2s")
+    await stage.wait_for(task_id, TIMED_OUT)
+    await stage.ended(task_id)
+
+
+@scenario
+async def retried(stage: Stage) -> None:
+    action = shell('test "$ONTHEDOT_ATTEMPT" = 2')
+    retry = {"attempts": 3, "backoff": "500ms"}
+    task_id = await stage.register("retried", once_in(2), action, retry=retry)
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def out_of_attempts(stage: Stage) -> None:
+    retry = {"attempts": 2, "backoff": "0s"}
+    task_id = await stage.register("out_of_attempts", once_in(2), shell("exit 3"), retry=retry)
+    await stage.wait_for(task_id, FAILED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def overlap_skip(stage: Stage) -> None:
+    task_id = await stage.register("overlap_skip", every(2), shell("sleep 3"), overlap="skip")
+    await stage.wait_for(task_id, SKIPPED)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def overlap_queue_one(stage: Stage) -> None:
+    action = shell("sleep 7")
+    task_id = await stage.register("overlap_queue_one", every(2), action, overlap="queue_one")
+    await stage.wait_for(task_id, SKIPPED)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def overlap_queue_all(stage: Stage) -> None:
+    action = shell("sleep 5")
+    task_id = await stage.register("overlap_queue_all", every(3), action, overlap="queue_all")
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def deleted_with_a_queue(stage: Stage) -> None:
+    """What still waits for its turn does not run."""
+    action = shell("sleep 4")
+    task_id = await stage.register("deleted_with_a_queue", every(3600), action, overlap="queue_all")
+    for _ in range(3):
+        await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, RUNNING)
+    await stage.delete(task_id)
+    rows = await stage.rows(task_id)
+    assert [run.status for run in rows] == [SUCCEEDED, CANCELLED, CANCELLED], rows
+
+
+@scenario
+async def overlap_cancel_running(stage: Stage) -> None:
+    task_id = await stage.register(
+        "overlap_cancel_running", every(5), shell("sleep 7"), overlap="cancel_running"
+    )
+    await stage.wait_for(task_id, CANCELLED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def overlap_allow(stage: Stage) -> None:
+    task_id = await stage.register("overlap_allow", every(2), shell("sleep 3"), overlap="allow")
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def paused(stage: Stage) -> None:
+    task_id = await stage.register("paused", every(2))
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.registration.pause(task_id, by=BY)
+    await asyncio.sleep(4.5)
+    await stage.registration.resume(task_id, by=BY)
+    await stage.wait_for(task_id, SKIPPED)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def paused_in_the_lead(stage: Stage) -> None:
+    task_id = await stage.register_with_long_lead("paused_in_the_lead", 9)
+    await stage.wait_until_sent(task_id)
+    await stage.registration.pause(task_id, by=BY)
+    await stage.wait_for(task_id, SKIPPED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def revised_in_the_lead(stage: Stage) -> None:
+    """The run comes back from its worker, and is sent again as it now shall be."""
+    task_id = await stage.register_with_long_lead("revised_in_the_lead", 9)
+    await stage.wait_until_sent(task_id)
+    await _revise(stage.registration, task_id, name="revised", action=shell("echo revised"))
+    rows = await stage.wait_for(task_id, SUCCEEDED)
+    assert rows[0].task_version == 2, rows
+    await stage.ended(task_id)
+
+
+@scenario
+async def triggered_in_the_lead(stage: Stage) -> None:
+    task_id = await stage.register_with_long_lead("triggered_in_the_lead", 9)
+    await stage.wait_until_sent(task_id)
+    await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.ended(task_id)
+
+
+@scenario
+async def revised_schedule(stage: Stage) -> None:
+    task_id = await stage.register("revised_schedule", once_in(3600))
+    await _revise(stage.registration, task_id, schedule=every(2))
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await _revise(stage.registration, task_id, schedule=once_in(3))
+    await stage.ended(task_id)
+
+
+@scenario
+async def deleted_while_waiting(stage: Stage) -> None:
+    task_id = await stage.register("deleted_while_waiting", once_in(3600))
+    await stage.delete(task_id)
+
+
+@scenario
+async def deleted_while_running(stage: Stage) -> None:
+    action = shell("sleep 4")
+    task_id = await stage.register("deleted_while_running", once_in(2), action)
+    await stage.wait_for(task_id, RUNNING)
+    await stage.delete(task_id)
+    await stage.wait_for(task_id, SUCCEEDED)
+
+
+@scenario
+async def triggered(stage: Stage) -> None:
+    task_id = await stage.register("triggered", once_in(3600))
+    await stage.registration.trigger(task_id, by=BY, arguments={"name": "you"})
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def triggered_while_paused(stage: Stage) -> None:
+    task_id = await stage.register("triggered_while_paused", every(3600))
+    await stage.registration.pause(task_id, by=BY)
+    await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def triggered_when_finished(stage: Stage) -> None:
+    """The workflow has ended: another one makes the run."""
+    task_id = await stage.register("triggered_when_finished", once_in(1))
+    await stage.ended(task_id)
+    await stage.wait_for_state(task_id, TaskState.FINISHED)
+    await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.ended(task_id)
+
+
+@scenario
+async def backfilled(stage: Stage) -> None:
+    task_id = await stage.register("backfilled", {"kind": "cron", "cron": "0 * * * *"})
+    now = datetime.now(UTC)
+    await stage.registration.backfill(task_id, now - timedelta(hours=3), now, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED, count=3)
+    await stage.delete(task_id)
+
+
+@scenario
+async def cancelled(stage: Stage) -> None:
+    """One that goes on, and one that waits for it."""
+    task_id = await stage.register("cancelled", every(3600), shell("sleep 30"), overlap="queue_all")
+    first = await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, RUNNING)
+    second = await stage.registration.trigger(task_id, by=BY)
+    await stage.registration.cancel_run(second.run_id, by=BY)
+    await stage.registration.cancel_run(first.run_id, by=BY)
+    await stage.wait_for(task_id, CANCELLED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def cancelled_between_attempts(stage: Stage) -> None:
+    retry = {"attempts": 2, "backoff": "1m"}
+    task_id = await stage.register(
+        "cancelled_between_attempts", every(3600), shell("exit 1"), retry=retry
+    )
+    run = await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, RUNNING)
+    await stage.registration.cancel_run(run.run_id, by=BY)
+    await stage.wait_for(task_id, CANCELLED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def cancelled_without_a_worker(stage: Stage) -> None:
+    """Nobody executes its queue: the next run shows that it waits, then it is cancelled."""
+    task_id = await stage.register("cancelled_without_a_worker", every(2), queue="nobodys")
+    waiting = await stage.wait_for(task_id, WAITING)
+    await stage.registration.pause(task_id, by=BY)
+    await stage.registration.cancel_run(waiting[0].run_id, by=BY)
+    await stage.wait_for(task_id, CANCELLED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def paused_after_failure(stage: Stage) -> None:
+    task_id = await stage.register(
+        "paused_after_failure", every(2), shell("exit 1"), pause_on_failure=True
+    )
+    await stage.wait_for(task_id, FAILED)
+    await stage.wait_for_state(task_id, TaskState.PAUSED)
+    await stage.registration.resume(task_id, by=BY)
+    await stage.wait_for(task_id, FAILED, count=2)
+    await stage.delete(task_id)
+
+
+async def go_on(stage: Stage, name: str, script: str) -> None:
+    """Fire until the workflow has continued as new, and then some more."""
+    handle = stage.engine.client.get_workflow_handle(f"task/{name}")
+    task_id = await stage.register(name, every(1), shell(script))
+    first = (await handle.describe()).run_id
+    for _ in range(600):
+        if (await handle.describe()).run_id != first:
+            break
+        await asyncio.sleep(0.1)
+    before = len(await stage.rows(task_id))
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    for _ in range(100):
+        if len(await stage.rows(task_id)) > before + 1:
+            break
+        await asyncio.sleep(0.1)
+    assert (await handle.describe()).run_id != first
+    await stage.delete(task_id)

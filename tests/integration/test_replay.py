@@ -1,0 +1,106 @@
+"""Histories of all branches of the workflows, replayed: what runs somewhere must go on running."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from onthedot.engine import DATA_CONVERTER
+from tests.histories.record import BRANCHES, CONTINUED, FOLDER, LARGEST, short
+from workflows.sandbox import workflow_runner
+from workflows.task import TaskWorkflow
+from workflows.upkeep import UpkeepWorkflow
+
+_WHAT_TO_DO = """\
+The workflow does something else now than when {name} was recorded: {error}
+A task with such a history would be stuck after this change. Either keep the order of the commands
+(timers, activities, upserts), or put the change behind workflow.patched(), or, when nobody can have
+such a task open, record the histories anew: python -m tests.histories.record"""
+
+
+def _events(name: str) -> dict[str, list[dict[str, object]]]:
+    found: dict[str, list[dict[str, object]]] = json.loads(
+        (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
+async def _replay(name: str, events: dict[str, list[dict[str, object]]]) -> Exception | None:
+    replayer = Replayer(
+        workflows=[TaskWorkflow, UpkeepWorkflow],
+        workflow_runner=workflow_runner(),
+        data_converter=DATA_CONVERTER,
+    )
+    history = WorkflowHistory.from_json(f"replay/{name}", events)
+    with short() if name in CONTINUED else contextlib.nullcontext():
+        result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+    return result.replay_failure
+
+
+def _fail(name: str, error: Exception) -> None:
+    pytest.fail(_WHAT_TO_DO.format(name=name, error=error), pytrace=False)
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+async def test_a_recorded_history_replays(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    if error := await _replay(name, _events(name)):
+        _fail(name, error)
+    # a coroutine of the workflow that dies does not fail the replay, it only says so
+    died = [one.getMessage() for one in caplog.records if "never retrieved" in one.getMessage()]
+    assert not died, died
+
+
+def test_each_branch_has_its_history_and_each_history_its_branch() -> None:
+    assert {file.stem for file in FOLDER.glob("*.json")} == set(BRANCHES)
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_a_history_is_small_and_tells_nothing_of_the_machine(name: str) -> None:
+    text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    assert len(text) <= LARGEST
+    identities = {
+        value["identity"]
+        for event in _events(name)["events"]
+        for value in event.values()
+        if isinstance(value, dict) and value.get("identity")
+    }
+    assert identities <= {"recorder", "history-service", "temporal-system"}, identities
+    assert str(Path.home()) not in text
+
+
+async def test_a_history_of_other_commands_is_refused() -> None:
+    """The first local activity was another one, as if the code had planned by another name."""
+    events = _events("interval")
+    text = json.dumps(events)
+    for event in events["events"]:
+        if event["eventType"] == "EVENT_TYPE_ACTIVITY_TASK_SCHEDULED":
+            event["eventType"] = "EVENT_TYPE_TIMER_STARTED"
+            attributes = event.pop("activityTaskScheduledEventAttributes")
+            assert isinstance(attributes, dict)
+            event["timerStartedEventAttributes"] = {
+                "timerId": "99",
+                "startToFireTimeout": "5s",
+                "workflowTaskCompletedEventId": attributes["workflowTaskCompletedEventId"],
+            }
+            break
+    assert json.dumps(events) != text
+    assert await _replay("interval", events) is not None
+
+
+async def test_the_history_of_another_workflow_is_refused() -> None:
+    events = _events("interval")
+    events["events"][0]["workflowExecutionStartedEventAttributes"]["workflowType"]["name"] = (  # type: ignore[index]
+        "Upkeep"
+    )
+    assert await _replay("interval", events) is not None
+
+
+async def test_a_history_of_another_length_limit_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lowering LONG_HISTORY is such a change, too: open tasks would continue where they did not."""
+    monkeypatch.setattr("workflows.task.LONG_HISTORY", 5)
+    assert await _replay("interval", _events("interval")) is not None
