@@ -77,7 +77,7 @@ def _options(arguments: Sequence[str]) -> Options:
         description="Tasks that are due in the same second, beside bare Temporal workflows.",
     )
     parser.add_argument("--tasks", type=_positive, default=1000, help="due together (1000)")
-    parser.add_argument("--rounds", type=_positive, default=3, help="of both by turns (3)")
+    parser.add_argument("--rounds", type=_positive, default=2, help="of both by turns (2)")
     parser.add_argument("--kinds", type=_kinds, default=get_args(Kind), help="once,interval")
     parser.add_argument(
         "--workers", type=_positive, default=len(os.sched_getaffinity(0)), help="processes (cores)"

@@ -1,6 +1,8 @@
 """When a herd is due: after all of it is registered, and the idle processes were looked at."""
 
+import contextlib
 import math
+import random
 import socket
 import time
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ EVERY, FIRINGS = 25, 2
 
 _SETTLE, _IDLE, _MARGIN = 1.0, 3.0, 2.0
 _SLOWER = 1.3  # the herd may be registered slower than its first tasks were
+
+#: Below those that Linux gives to outgoing connections.
+_PORTS = range(20_000, 30_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +69,9 @@ def planned(kind: Kind, round_: int, tasks: int, rate: float) -> Herd:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nothing listens on, and that no outgoing connection is given."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no port from {_PORTS[0]} to {_PORTS[-1]} is free")

@@ -140,7 +140,8 @@ def _rows(sample: Measurement) -> list[tuple[str, int, _Figure]]:
         *((f"... {part}", 1, _of(part)) for part in sample.firing),
         ("CPU idle, ms a second", 0, lambda one: sum(one.idle.values()) * 1000),
         ("registered a second", 0, lambda one: one.registered_per_second),
-        ("CPU a registration, ms", 1, lambda one: sum(one.per_registration().values())),
+        ("CPU a registration, ms", 1, _registration),
+        *([("CPU in all, ms", 1, _whole_life)] if sample.kind == "once" else []),
         ("memory, MiB", 0, lambda one: sum(one.memory.values()) / 2**20),
     ]
     return rows
@@ -191,3 +192,12 @@ def _total(one: Measurement) -> float:
 
 def _beyond_idle(one: Measurement) -> float:
     return sum(one.per_firing_beyond_idle().values())
+
+
+def _registration(one: Measurement) -> float:
+    return sum(one.per_registration().values())
+
+
+def _whole_life(one: Measurement) -> float:
+    """What a one-time task costs from its registration to its end."""
+    return _registration(one) + _total(one)
