@@ -1,7 +1,7 @@
 """The runs of a task: started, queued or left out as its overlap policy says."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
@@ -22,11 +22,14 @@ class Runs:
         self,
         state: KeepTask,
         log: TaskLog,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
         on_recalled: Callable[[RunOrder], None],
         on_failed: Callable[[], None],
     ) -> None:
-        """``on_recalled`` gets a run that came back in time, ``on_failed`` hears of a failure."""
-        self._state, self._log = state, log
+        """``spawn`` lets a run be followed, ``on_recalled`` gets one that came back in time, and
+        ``on_failed`` hears of a failure.
+        """
+        self._state, self._log, self._spawn = state, log, spawn
         self._on_recalled, self._on_failed = on_recalled, on_failed
         self._in_flight: dict[str, RunInFlight] = {}
         self._came_too_late: set[str] = set()  # runs that were recalled and started all the same
@@ -124,7 +127,7 @@ class Runs:
         state = self._state
         run = RunInFlight(order, state.task_id, state.version, state.spec, self._log.add)
         self._in_flight[order.run_id] = run
-        asyncio.create_task(self._follow(run)).set_name(f"run {order.run_id}")
+        self._spawn(self._follow(run))
 
     async def _follow(self, run: RunInFlight) -> None:
         row = await run.to_end()

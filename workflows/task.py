@@ -1,8 +1,9 @@
 """A task, as a durable workflow: it waits for each due time, has the run made, tells the log."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from typing import Any
 
 from temporalio import workflow
 
@@ -30,14 +31,18 @@ class TaskWorkflow:
         self._revision: ReviseTask | None = None
         self._log = TaskLog(state)
         self._agenda = Agenda(state, self._log)
-        self._runs = Runs(state, self._log, self._take_back, self._pause_after_failure)
+        self._runs = Runs(state, self._log, self._spawn, self._take_back, self._pause_after_failure)
+        self._fault: Exception | None = None
 
     @workflow.run
     async def run(self, state: KeepTask) -> None:
         agenda = self._agenda
-        log = asyncio.create_task(self._log.keep(self._is_settled, agenda.next_due_at))
+        log = self._spawn(self._log.keep(self._is_settled, agenda.next_due_at))
         self._runs.start_queued()
         while not self._is_over():
+            if self._fault is not None:
+                # Fails the workflow task, not the task: it goes on once the code is mended.
+                raise RuntimeError("a part of the workflow broke") from self._fault
             if self._revision is not None:
                 await self._adopt(self._revision)
             elif self._is_long():
@@ -139,6 +144,17 @@ class TaskWorkflow:
         if self._revision is desired:
             self._revision = None
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let ``work`` go on beside the main loop, which hears of it when it breaks."""
+
+        async def watched() -> None:
+            try:
+                await work
+            except Exception as error:
+                self._fault = error
+
+        return asyncio.create_task(watched())
+
     def _take_back(self, order: RunOrder) -> None:
         self._agenda.take_back(order.due_at)
 
@@ -181,7 +197,7 @@ class TaskWorkflow:
     def _is_called(self) -> bool:
         """Whether the main loop has something else to see to."""
         to_plan = self._state.state is TaskState.ACTIVE and not self._agenda.is_known
-        asked = self._revision is not None or to_plan
+        asked = self._revision is not None or self._fault is not None or to_plan
         return asked or self._is_long() or self._is_idle() or self._is_over()
 
     def _is_settled(self) -> bool:
