@@ -163,8 +163,10 @@ class FailingKeeper:
 
 
 @asynccontextmanager
-async def set_up(database_url: str, temporal_address: str) -> AsyncIterator[Stage]:
-    """A stage on these services. It has no worker yet."""
+async def set_up(
+    database_url: str, temporal_address: str, *, lazy: bool = False
+) -> AsyncIterator[Stage]:
+    """A stage on these services. It has no worker yet; it can have none when it is ``lazy``."""
     settings = Settings(
         database_url=database_url,
         temporal_address=temporal_address,
@@ -174,7 +176,7 @@ async def set_up(database_url: str, temporal_address: str) -> AsyncIterator[Stag
         shutdown_grace=timedelta(seconds=1),
     )
     pool = await open_pool(settings)
-    engine = await Engine.connect(settings, identity="recorder", lazy=False)
+    engine = await Engine.connect(settings, identity="recorder", lazy=lazy)
     stage = Stage(settings, pool, engine)
     try:
         yield stage

@@ -1,0 +1,321 @@
+"""What heals by itself: each step between the row and the workflow may have been the last one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
+
+from onthedot.database import tasks
+from onthedot.database.pool import connection
+from onthedot.errors import TaskExists
+from onthedot.registration import Registration
+from onthedot.run import RunStatus
+from onthedot.task import Task, TaskRegistration, TaskState
+from onthedot.upkeep import Upkeep
+from tests import services
+from tests.histories.stage import HELLO, Stage, every, once_in, set_up, shell
+from tests.services import assert_eventually
+
+BY = "tester"
+
+
+@pytest.fixture(scope="module")
+def own_temporal() -> Iterator[str]:
+    """An engine whose workers are those of the tests here alone."""
+    with services.temporary_folder() as folder, services.running_temporal(folder) as server:
+        yield server.address
+
+
+@pytest.fixture(autouse=True)
+def _nothing_needs_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
+
+
+@pytest.fixture
+async def stage(database_url: str, own_temporal: str) -> AsyncIterator[Stage]:
+    async with set_up(database_url, own_temporal) as made:
+        yield made
+
+
+def _id() -> str:
+    return f"t-{uuid4().hex}"
+
+
+def _alive() -> None:
+    """Nobody waits for a heartbeat here."""
+
+
+def _upkeep(stage: Stage) -> Upkeep:
+    return Upkeep(stage.settings, stage.pool, stage.engine, stage.registration)
+
+
+async def _reconcile(stage: Stage) -> int:
+    return await _upkeep(stage).reconcile(_alive)
+
+
+async def _sql(stage: Stage, statement: str, *values: object) -> None:
+    async with await psycopg.AsyncConnection.connect(
+        stage.settings.database_url or "", autocommit=True
+    ) as conn:
+        changed = await conn.execute(statement.encode(), values)
+        assert changed.rowcount == 1
+
+
+async def _marked(stage: Stage, task_id: str) -> Task:
+    """The task, once it is written down that the engine has taken it."""
+
+    async def is_marked() -> Task | None:
+        task = await stage.task(task_id)
+        return task if task.in_step else None
+
+    task: Task = await assert_eventually(is_marked)
+    return task
+
+
+async def _workflows(stage: Stage, task_id: str) -> int:
+    """How many workflows the task has had."""
+    found = stage.engine.client.list_workflows(f"WorkflowId = 'task/{task_id}'")
+    return len([one async for one in found])
+
+
+async def _describe(stage: Stage, task_id: str) -> WorkflowExecutionDescription:
+    return await stage.engine.client.get_workflow_handle(f"task/{task_id}").describe()
+
+
+async def _request_of(stage: Stage, task_id: str) -> tasks.Request:
+    async with connection(stage.pool) as conn:
+        row = await (
+            await conn.execute("SELECT id FROM requests WHERE task_id = %s", [task_id])
+        ).fetchone()
+        assert row
+        request = await tasks.get_request(conn, row["id"])
+    assert request
+    return request
+
+
+async def _is_sent(stage: Stage, task_id: str) -> bool:
+    async with connection(stage.pool) as conn:
+        query = "SELECT sent_at IS NOT NULL AS is_sent FROM requests WHERE task_id = %s"
+        row = await (await conn.execute(query, [task_id])).fetchone()
+    assert row
+    return bool(row["is_sent"])
+
+
+@asynccontextmanager
+async def _temporal(port: int) -> AsyncIterator[None]:
+    """An engine that starts while this loop goes on."""
+    with services.temporary_folder() as folder:
+        server = services.running_temporal(folder, port)
+        await asyncio.to_thread(server.__enter__)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(server.__exit__, None, None, None)
+
+
+async def test_a_task_registered_while_the_engine_is_away_runs_when_it_is_back(
+    database_url: str,
+) -> None:
+    port, task_id = services.free_port(), _id()
+    sent = {"id": task_id, "name": "early", "schedule": once_in(2), "action": HELLO}
+    async with set_up(database_url, f"127.0.0.1:{port}", lazy=True) as away:
+        task = await away.registration.register(TaskRegistration.model_validate(sent), by=BY)
+        assert not task.in_step
+        assert (await away.task(task_id)).state is TaskState.ACTIVE
+        assert await _reconcile(away) == 0
+        async with _temporal(port):
+            assert await assert_eventually(lambda: _reconcile(away), within=30) == 1
+            async with set_up(database_url, f"127.0.0.1:{port}") as back, back.worker():
+                await back.wait_for(task_id, RunStatus.SUCCEEDED)
+                await back.wait_for_state(task_id, TaskState.FINISHED)
+                assert len(await back.rows(task_id)) == 1
+                assert await _reconcile(back) == 0
+
+
+async def test_a_lost_mark_starts_no_second_workflow(stage: Stage) -> None:
+    task_id = await stage.register(_id(), once_in(3))
+    await _marked(stage, task_id)
+    before = (await _describe(stage, task_id)).run_id
+    await _sql(stage, "UPDATE tasks SET engine_version = 0 WHERE id = %s", task_id)
+    assert await _reconcile(stage) == 1
+    await _marked(stage, task_id)
+    async with stage.worker():
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED)
+        await stage.ended(task_id)
+    assert (await _describe(stage, task_id)).run_id == before
+    assert [run.status for run in await stage.rows(task_id)] == [RunStatus.SUCCEEDED]
+
+
+async def test_a_mark_lost_until_the_task_was_over_does_not_run_it_again(stage: Stage) -> None:
+    task_id = await stage.register(_id(), once_in(1))
+    async with stage.worker():
+        await stage.ended(task_id)
+        before = (await _describe(stage, task_id)).run_id
+        lost = "UPDATE tasks SET engine_version = 0, state = 'active' WHERE id = %s"
+        await _sql(stage, lost, task_id)
+        assert await _reconcile(stage) == 1
+        await _marked(stage, task_id)
+        assert (await _describe(stage, task_id)).run_id == before
+        assert len(await stage.rows(task_id)) == 1
+
+
+async def test_a_deletion_reaches_a_workflow_whose_start_was_not_marked(stage: Stage) -> None:
+    task_id = await stage.register(_id(), once_in(3600))
+    await _marked(stage, task_id)
+    await _sql(stage, "UPDATE tasks SET engine_version = 0 WHERE id = %s", task_id)
+    async with stage.worker():
+        await stage.registration.delete(task_id, by=BY)
+        await stage.ended(task_id)
+    assert (await _marked(stage, task_id)).state is TaskState.DELETED
+
+
+async def test_a_change_whose_sending_was_lost_is_sent_again(stage: Stage) -> None:
+    task_id = await stage.register(_id(), every(3600))
+    await _marked(stage, task_id)
+    await _sql(stage, "UPDATE tasks SET version = 2, state = 'paused' WHERE id = %s", task_id)
+    async with stage.worker():
+        assert await _reconcile(stage) == 1
+        assert (await _marked(stage, task_id)).engine_version == 2
+
+        async def knows() -> bool:
+            return await (await _describe(stage, task_id)).memo_value("version") == 2
+
+        await assert_eventually(knows)
+        await stage.delete(task_id)
+
+
+async def test_a_request_that_no_worker_took_is_sent_again_and_runs_once(stage: Stage) -> None:
+    task_id = await stage.register(_id(), every(3600))
+    run = await stage.registration.trigger(task_id, by=BY)
+    assert not await _is_sent(stage, task_id)
+    async with stage.worker():
+        assert await assert_eventually(lambda: _reconcile(stage), within=20) == 1
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED)
+        assert await _is_sent(stage, task_id)
+        assert await _reconcile(stage) == 0
+        assert [one.run_id for one in await stage.rows(task_id)] == [run.run_id]
+        await stage.delete(task_id)
+
+
+@pytest.mark.parametrize("again", [1, 100])
+async def test_the_same_request_runs_once_however_often_it_is_sent(
+    stage: Stage, tmp_path: Path, again: int
+) -> None:
+    """Also while its run goes on, and the log does not know of it yet."""
+    count = tmp_path / "count"
+    task_id = await stage.register(_id(), every(3600), shell(f"echo run >> {count}; sleep 1"))
+    async with stage.worker():
+        await stage.registration.trigger(task_id, by=BY)
+        request = await _request_of(stage, task_id)
+        sent = await asyncio.gather(*(stage.registration.send(request) for _ in range(again)))
+        assert all(sent)
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED)
+        assert await stage.registration.send(request)
+        await stage.delete(task_id)
+    assert count.read_text(encoding="utf-8") == "run\n"
+    assert len(await stage.rows(task_id)) == 1
+
+
+async def test_a_request_whose_mark_was_lost_does_not_run_a_finished_task_again(
+    stage: Stage,
+) -> None:
+    task_id = await stage.register(_id(), once_in(1))
+    async with stage.worker():
+        await stage.ended(task_id)
+        await stage.registration.trigger(task_id, by=BY)
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED, count=2)
+        await stage.ended(task_id)
+        before = (await _describe(stage, task_id)).run_id
+        await _sql(stage, "UPDATE requests SET sent_at = NULL WHERE task_id = %s", task_id)
+        assert await _reconcile(stage) == 1
+        assert (await _describe(stage, task_id)).run_id == before
+        assert await _is_sent(stage, task_id)
+
+
+async def test_a_task_whose_workflow_was_terminated_goes_on_where_its_log_stands(
+    stage: Stage,
+) -> None:
+    task_id = await stage.register(_id(), every(1))
+    async with stage.worker():
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED, count=2)
+        await stage.engine.client.get_workflow_handle(f"task/{task_id}").terminate("lost")
+        before = len(await stage.rows(task_id))
+        old = "UPDATE tasks SET updated_at = updated_at - interval '2 minutes' WHERE id = %s"
+        await _sql(stage, old, task_id)
+
+        async def compared() -> bool:
+            return await _upkeep(stage).compare(_alive) == 1
+
+        await assert_eventually(compared, within=20)
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED, count=before + 3)
+        status = (await _describe(stage, task_id)).status
+        assert status is WorkflowExecutionStatus.RUNNING
+        await stage.delete(task_id)
+    due = [run.due_at for run in await stage.rows(task_id)]
+    assert {later - earlier for earlier, later in pairwise(due)} == {timedelta(seconds=1)}
+
+
+async def test_comparing_leaves_tasks_with_a_workflow_alone(stage: Stage) -> None:
+    task_id = await stage.register(_id(), once_in(3600))
+    await _marked(stage, task_id)
+    old = "UPDATE tasks SET updated_at = updated_at - interval '2 minutes' WHERE id = %s"
+    await _sql(stage, old, task_id)
+
+    async def is_listed() -> bool:
+        return await _workflows(stage, task_id) == 1
+
+    await assert_eventually(is_listed)
+    assert await _upkeep(stage).compare(_alive) == 0
+    async with stage.worker():
+        await stage.delete(task_id)
+
+
+def _registration(**more: Any) -> TaskRegistration:
+    sent = {"name": "the same", "schedule": once_in(3600), "action": HELLO, **more}
+    return TaskRegistration.model_validate(sent)
+
+
+async def _register(registration: Registration, key: str | None, **more: Any) -> Task | None:
+    """The task, or None when it exists already."""
+    try:
+        return await registration.register(_registration(**more), by=BY, key=key)
+    except TaskExists:
+        return None
+
+
+async def test_100_registrations_with_one_key_make_one_task(stage: Stage) -> None:
+    answers = await asyncio.gather(*(_register(stage.registration, "the key") for _ in range(100)))
+    assert len({task.id for task in answers if task}) == 1
+    assert all(answers)
+    await _one_task_with_a_workflow(stage)
+
+
+async def test_100_registrations_of_one_id_make_one_task_and_99_refusals(stage: Stage) -> None:
+    answers = await asyncio.gather(
+        *(_register(stage.registration, None, id="same") for _ in range(100))
+    )
+    assert len([task for task in answers if task]) == 1
+    await _one_task_with_a_workflow(stage)
+
+
+async def _one_task_with_a_workflow(stage: Stage) -> None:
+    async with connection(stage.pool) as conn:
+        rows = await (await conn.execute("SELECT id FROM tasks")).fetchall()
+    assert len(rows) == 1
+    task_id = rows[0]["id"]
+    await _marked(stage, task_id)
+
+    async def has_one() -> bool:
+        return await _workflows(stage, task_id) == 1
+
+    await assert_eventually(has_one)
+    async with stage.worker():
+        await stage.delete(task_id)
