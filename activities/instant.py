@@ -12,7 +12,7 @@ from activities.action import now
 
 #: A waiting attempt heartbeats this long before its instant, and every ``_BETWEEN`` before that.
 _LAST_HEARTBEAT = 1.0
-_BETWEEN = 3.0
+_BETWEEN = 6.0  # under the heartbeat timeout
 _SLACK = 0.005  # a timer may be early by this much
 
 

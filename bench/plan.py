@@ -8,11 +8,12 @@ import time
 from dataclasses import dataclass
 
 from bench.figures import Kind
+from onthedot.schedule import times
 
 #: No run is sent to a worker earlier than this before it is due, in seconds.
-LONGEST_LEAD = 10.0
+LONGEST_LEAD = times.LONGEST_LEAD.total_seconds()
 #: The recurring herd: seconds from one firing to the next, and how many are counted.
-EVERY, FIRINGS = 25, 2
+EVERY, FIRINGS = 45, 2
 
 _SETTLE, _IDLE, _MARGIN = 1.0, 3.0, 2.0
 _SLOWER = 1.3  # the herd may be registered slower than its first tasks were

@@ -36,7 +36,7 @@ from onthedot.handlers import Handlers
 from onthedot.registration import Registration
 from onthedot.settings import Settings
 from onthedot.upkeep import Upkeep
-from workflows.sandbox import workflow_runner
+from workflows.runner import workflow_runner
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 Role = Literal["all", "scheduler", "executor"]
 
 #: A workflow task for a worker that was lost goes to another after this long.
-_STICKY_TIMEOUT = timedelta(seconds=2)
+_STICKY_TIMEOUT = timedelta(seconds=5)
 #: Waiting runs hear of a recall at a heartbeat: the SDK may not hold one back for longer.
 _HEARTBEAT_THROTTLE = timedelta(seconds=2)
 #: First workflow tasks after a start delay use the non-sticky pollers alone.

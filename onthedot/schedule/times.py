@@ -14,7 +14,9 @@ from onthedot.task import CronSchedule, IntervalSchedule, OnceSchedule, Schedule
 #: No occurrence is due later.
 HORIZON = datetime(cron.LAST_YEAR, 12, 31, tzinfo=UTC)
 
-_SHORTEST_LEAD, _LONGEST_LEAD = timedelta(seconds=0.5), timedelta(seconds=10)
+#: The longest time before its due time that a run is sent to a worker.
+LONGEST_LEAD = timedelta(seconds=20)
+_SHORTEST_LEAD = timedelta(seconds=1)
 
 
 def due_times(schedule: Schedule, task_id: str, after: datetime) -> Iterator[datetime]:
@@ -55,15 +57,17 @@ def lead(
 ) -> timedelta:
     """How long before ``due_at`` a run is sent to a worker: the same for a task at each call.
 
-    Tasks are spread by the hash of their id over [0.5 s, 10 s], but the lead is never more than
-    half of the time since the ``previous`` due time, or to the next one where there is none.
+    Tasks are spread by the hash of their id over [1 s, 20 s], or up to half of the time since the
+    ``previous`` due time (to the next one where there is none), where that is less.
     """
     share = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=4).digest(), "big") / 2**32
-    spread = _SHORTEST_LEAD + (_LONGEST_LEAD - _SHORTEST_LEAD) * share
+    longest = LONGEST_LEAD
     if previous is not None:
-        return min(spread, (due_at - previous) / 2)
-    following = next_due(schedule, task_id, due_at)
-    return spread if following is None else min(spread, (following - due_at) / 2)
+        longest = min(longest, (due_at - previous) / 2)
+    elif (following := next_due(schedule, task_id, due_at)) is not None:
+        longest = min(longest, (following - due_at) / 2)
+    shortest = min(_SHORTEST_LEAD, longest)
+    return shortest + (longest - shortest) * share
 
 
 def _resolved(moment: datetime | None) -> datetime:

@@ -10,7 +10,7 @@ from temporalio.worker import Replayer
 
 from onthedot.engine import DATA_CONVERTER
 from tests.histories.record import BRANCHES, CONTINUED, FOLDER, LARGEST, short
-from workflows.sandbox import workflow_runner
+from workflows.runner import workflow_runner
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 

@@ -254,18 +254,18 @@ def test_changes_are_found_to_the_second() -> None:
 DAILY = CronSchedule(cron="0 0 * * *")
 
 
-def test_leads_are_spread_between_half_a_second_and_ten() -> None:
+def test_leads_are_spread_between_one_second_and_twenty() -> None:
     due, previous = NOW, NOW - timedelta(days=1)
     leads = [lead(DAILY, f"task-{number}", due, previous).total_seconds() for number in range(1000)]
-    assert 0.5 <= min(leads) < 0.6
-    assert 9.9 < max(leads) <= 10
-    for low in range(1, 10):  # about 105 each
-        assert 60 < sum(low <= one < low + 1 for one in leads) < 150
+    assert 1 <= min(leads) < 1.2
+    assert 19.8 < max(leads) <= 20
+    for low in range(1, 20):  # about 53 each
+        assert 25 < sum(low <= one < low + 1 for one in leads) < 85
 
 
 def test_a_lead_is_the_same_for_a_task_at_each_call() -> None:
     assert lead(DAILY, "nightly", NOW, None) == lead(DAILY, "nightly", NOW, None)
-    assert lead(DAILY, "nightly-report", NOW, None) == timedelta(seconds=7.880371)
+    assert lead(DAILY, "nightly-report", NOW, None) == timedelta(seconds=15.760742)
 
 
 def test_a_lead_is_never_more_than_half_of_the_interval() -> None:
@@ -274,6 +274,14 @@ def test_a_lead_is_never_more_than_half_of_the_interval() -> None:
     for number in range(100):
         for previous in (None, NOW):
             assert lead(schedule, f"t{number}", NOW + every, previous) <= every / 2
+
+
+def test_short_leads_are_spread_as_well() -> None:
+    schedule = IntervalSchedule(every=timedelta(seconds=10), anchor=NOW)
+    due = NOW + timedelta(seconds=10)
+    leads = {lead(schedule, f"t{number}", due, NOW) for number in range(100)}
+    assert len(leads) == 100
+    assert max(leads) > timedelta(seconds=4.5)
 
 
 def test_a_lead_of_a_task_that_runs_once_is_not_shortened() -> None:
