@@ -1,6 +1,6 @@
 """Records a history for each branch of the workflows: ``python -m tests.histories.record``.
 
-It takes about two minutes. What it writes is what tasks that run somewhere have behind them, so
+It takes about two minutes; with names of ``TASKS`` it records these alone. What it writes is what tasks that run somewhere have behind them, so
 record anew only what no installation can have open; see tests/integration/test_replay.py.
 """
 
@@ -8,7 +8,7 @@ import argparse
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,10 +50,9 @@ def short() -> Iterator[None]:
         task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS = before
 
 
-async def _play_tasks(stage: Stage) -> None:
+async def _play_tasks(stage: Stage, names: Sequence[str]) -> None:
     async with stage.worker(), asyncio.TaskGroup() as playing:
-        playing.create_task(_upkeep(stage, "upkeep", rounds=2))
-        for number, play in enumerate(TASKS.values()):
+        for number, play in enumerate(TASKS[name] for name in names):
             playing.create_task(play(stage))
             if number % 8 == 7:
                 await asyncio.sleep(2)  # all at once would be late for each other
@@ -71,6 +70,7 @@ async def _play_outages(stage: Stage) -> None:
     await stage.register("catch_up_too_old", scenarios.every(2), catch_up=window)
     await asyncio.sleep(17)  # longer than what simply runs late
     async with stage.worker(), asyncio.TaskGroup() as playing:
+        playing.create_task(_upkeep(stage, "upkeep", rounds=2))
         for name in AWAY:
             playing.create_task(_recover(stage, name))
 
@@ -78,6 +78,9 @@ async def _play_outages(stage: Stage) -> None:
 async def _recover(stage: Stage, name: str) -> None:
     await stage.wait_for(name, scenarios.SUCCEEDED, count=3)
     rows = await stage.rows(name)
+    if name == "log_away":
+        await stage.delete(name)
+        return
     missed = any(run.status is scenarios.MISSED for run in rows)
     caught_up = any(run.trigger is scenarios.CATCH_UP for run in rows)
     assert missed or name == "catch_up_all", rows
@@ -134,23 +137,26 @@ async def _history(stage: Stage, name: str) -> WorkflowHistory:
     return await client.get_workflow_handle(workflow_id, run_id=run.run_id).fetch_history()
 
 
-async def record(stage: Stage, folder: Path = FOLDER) -> None:
-    """Play all scenarios and write the histories of their workflows to ``folder``."""
-    await _play_tasks(stage)
-    await _play_outages(stage)
-    await _play_continued(stage)
-    for name in BRANCHES:
-        await _write(stage, name, folder)
+async def record(stage: Stage, names: Sequence[str]) -> None:
+    """Play scenarios, all when ``names`` is empty, and write the histories of their workflows."""
+    await _play_tasks(stage, names or list(TASKS))
+    if not names:
+        await _play_outages(stage)
+        await _play_continued(stage)
+    for name in names or BRANCHES:
+        await _write(stage, name, FOLDER)
 
 
-async def _record_all(database_url: str, temporal_address: str) -> None:
+async def _record(database_url: str, temporal_address: str, names: Sequence[str]) -> None:
     await migrate(database_url)
     async with set_up(database_url, temporal_address) as stage:
-        await record(stage)
+        await record(stage, names)
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *TASKS], metavar="NAME")
+    names = parser.parse_args().names
     logging.basicConfig(level=logging.WARNING)
     with (
         services.temporary_folder() as folder,
@@ -158,8 +164,8 @@ def main() -> None:
         services.running_temporal(folder) as temporal,
     ):
         postgres.make_database()
-        asyncio.run(_record_all(postgres.url(), temporal.address))
-    print(f"{len(BRANCHES)} histories in {FOLDER}")  # noqa: T201 - it is a command
+        asyncio.run(_record(postgres.url(), temporal.address, names))
+    print(f"{len(names or BRANCHES)} histories in {FOLDER}")  # noqa: T201 - it is a command
 
 
 if __name__ == "__main__":

@@ -44,6 +44,14 @@ async def interval(stage: Stage) -> None:
 
 
 @scenario
+async def planned_again(stage: Stage) -> None:
+    """A plan holds ten occurrences; the next one is made while the log is written."""
+    task_id = await stage.register("planned_again", every(1))
+    await stage.wait_for(task_id, SUCCEEDED, count=12)
+    await stage.delete(task_id)
+
+
+@scenario
 async def cron(stage: Stage) -> None:
     task_id = await stage.register("cron", {"kind": "cron", "cron": "*/2 * * * * *"})
     await stage.wait_for(task_id, SUCCEEDED, count=2)
