@@ -55,7 +55,7 @@ class Registration:
     def __init__(self, settings: Settings, pool: Pool, engine: Engine) -> None:
         self._settings, self._pool = settings, pool
         self._workflows = TaskWorkflows(engine)
-        self._marks = _Marks(pool)
+        self._marks = _Marks(pool, self.apply_again)
 
     async def close(self) -> None:
         await self._marks.close()
@@ -300,8 +300,8 @@ class _Marks:
     Nobody waits for it: a mark that is lost makes upkeep send the same version again.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, apply: Callable[[Task], Awaitable[object]]) -> None:
+        self._pool, self._apply = pool, apply
         self._taken: dict[str, int] = {}
         self._writer: asyncio.Task[None] | None = None
 
@@ -320,7 +320,10 @@ class _Marks:
             taken, self._taken = sorted(self._taken.items()), {}
             with contextlib.suppress(DatabaseUnavailable):
                 async with connection(self._pool) as conn:
-                    await tasks.mark_taken(conn, taken)
+                    overtaken = await tasks.mark_taken(conn, taken)
+                # A change that came before the start found no workflow that it could be told to.
+                for task in overtaken:
+                    await self._apply(task)
 
 
 _Change = Callable[[Task], Awaitable[tuple[TaskSpec, TaskState]]]

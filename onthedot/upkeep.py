@@ -14,7 +14,7 @@ from onthedot.engine import Engine, translate, workflow_id
 from onthedot.registration import Registration
 from onthedot.run import RunStatus
 from onthedot.settings import Settings
-from onthedot.task import Task
+from onthedot.task import Task, TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,9 @@ class Upkeep:
         return sent
 
     async def compare(self, alive: Callable[[], None]) -> int:
-        """Hold all tasks against the open workflows; how many tasks had none and were sent.
+        """Hold all tasks against the open workflows; how many tasks were sent again.
+
+        Those are tasks without a workflow, and deleted ones that have one.
 
         Raise EngineUnavailable or DatabaseUnavailable.
         """
@@ -67,7 +69,7 @@ class Upkeep:
                     alive()
         except RPCError as error:
             raise translate(error) from error
-        sent = 0
+        sent = await self._tell_deleted(sorted(open_ids), alive)
         async for page in self._pages(
             lambda conn, after: tasks.open_tasks(conn, after=after, limit=_PAGE)
         ):
@@ -80,6 +82,18 @@ class Upkeep:
             if lost:
                 logger.warning("tasks without a workflow: %s", [one.id for one in lost])
             sent += await self._apply(lost, alive)
+        return sent
+
+    async def _tell_deleted(self, open_ids: Sequence[str], alive: Callable[[], None]) -> int:
+        """Tell workflows that are open that their task was deleted."""
+        sent = 0
+        for start in range(0, len(open_ids), _PAGE):
+            ids = [one.removeprefix(workflow_id("")) for one in open_ids[start : start + _PAGE]]
+            async with connection(self._pool) as conn:
+                found = await tasks.some_tasks(conn, ids)
+            sent += await self._apply(
+                [task for task in found if task.state is TaskState.DELETED], alive
+            )
         return sent
 
     async def mind_months(self) -> None:

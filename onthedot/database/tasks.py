@@ -114,10 +114,10 @@ async def change_task(
     return read_task(row) if row else None
 
 
-async def mark_taken(conn: Connection, taken: Sequence[tuple[str, int]]) -> None:
-    """The engine has these versions of these tasks now."""
+async def mark_taken(conn: Connection, taken: Sequence[tuple[str, int]]) -> list[Task]:
+    """The engine has these versions of these tasks now; those that have a newer one meanwhile."""
     ids, versions = zip(*taken, strict=True) if taken else ((), ())
-    await conn.execute(_SQL["mark_taken"], {"ids": list(ids), "versions": list(versions)})
+    return await _tasks(conn, "mark_taken", ids=list(ids), versions=list(versions))
 
 
 async def not_in_step(conn: Connection, *, before: datetime, after: str, limit: int) -> list[Task]:

@@ -28,9 +28,13 @@ WHERE id = %(id)s AND version = %(version)s
 RETURNING *, pg_notify(%(channel)s, %(news)s);
 
 -- name: mark_taken
-UPDATE tasks SET engine_version = greatest(engine_version, taken.version)
-FROM unnest(%(ids)s::text[], %(versions)s::bigint[]) AS taken (id, version)
-WHERE tasks.id = taken.id AND tasks.engine_version < taken.version;
+WITH taken AS (
+    SELECT * FROM unnest(%(ids)s::text[], %(versions)s::bigint[]) AS taken (id, version)
+), marked AS (
+    UPDATE tasks SET engine_version = taken.version
+    FROM taken WHERE tasks.id = taken.id AND tasks.engine_version < taken.version
+)
+SELECT tasks.* FROM tasks JOIN taken ON tasks.id = taken.id AND tasks.version > taken.version;
 
 -- name: not_in_step
 SELECT * FROM tasks
