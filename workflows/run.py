@@ -1,5 +1,6 @@
 """One run of a task, from its order to its end, as the task's workflow follows it."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from activities.attempt import Executor
 from activities.messages import ExecuteAttempt, Outcome
 from onthedot.engine import run_queue
-from onthedot.run import Attempt, Output, Run, RunStatus
+from onthedot.run import Attempt, Output, Run, RunStatus, Trigger
 from onthedot.task import Action, PythonAction, TaskSpec
 from workflows.messages import RunOrder
 
@@ -50,9 +51,20 @@ class RunInFlight:
         """Whether its instant is still ahead."""
         return not self._attempts and workflow.now() < self._start_at
 
+    @property
+    def takes_place(self) -> bool:
+        """Whether another run would overlap with it: unless it is on its way back."""
+        return not (self.recalled and self.waits)
+
+    @property
+    def late_by(self) -> timedelta:
+        """How long after its due time it was sent off."""
+        return self._start_at - self.order.due_at
+
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
-        if self.waits and workflow.now() < self._start_at - _LAST_RECALL:
+        by_itself = self.order.trigger is Trigger.SCHEDULE
+        if by_itself and self.waits and workflow.now() < self._start_at - _LAST_RECALL:
             self.recalled = True
             self.cancel("recalled")
 
@@ -78,6 +90,8 @@ class RunInFlight:
                 return replace(row, status=RunStatus.CANCELLED, reason=self._cancel_reason)
 
     async def _attempt(self, number: int) -> Outcome:
+        if self._cancel_reason is not None:  # together with its order
+            return _unheard_of(RunStatus.CANCELLED, None)
         policies, now = self._spec.policies, workflow.now()
         start_at = self._start_at if number == 1 else now
         order = ExecuteAttempt(
@@ -105,19 +119,17 @@ class RunInFlight:
         try:
             return await self._handle
         except ActivityError as error:
-            return self._broken(error, workflow.now())
-
-    def _broken(self, error: ActivityError, now: datetime) -> Outcome:
-        """The outcome of an attempt that ended without one: no worker could say what happened."""
-        cancelled = is_cancelled_exception(error)
-        return Outcome(
-            status=RunStatus.CANCELLED if cancelled else RunStatus.FAILED,
-            started_at=None if cancelled else now,
-            finished_at=now,
-            worker="",
-            output=Output(),
-            error=None if cancelled else f"the worker could not run it: {error.cause or error}",
-        )
+            if is_cancelled_exception(error):
+                return _unheard_of(RunStatus.CANCELLED, None)
+            return _unheard_of(
+                RunStatus.FAILED,
+                workflow.now(),
+                f"the worker could not run it: {error.cause or error}",
+            )
+        except asyncio.CancelledError:  # in the moment in which it was to be sent
+            if self._cancel_reason is None:
+                raise
+            return _unheard_of(RunStatus.CANCELLED, None)
 
     async def _cancelled_within(self, delay: timedelta, number: int) -> bool:
         try:
@@ -164,6 +176,20 @@ class RunInFlight:
 #: A waiting run listens for the last time a second before its instant; later it simply runs.
 _LAST_RECALL = timedelta(seconds=1.5)
 _LONGEST_WAIT = timedelta(hours=1)  # for a Retry-After
+
+
+def _unheard_of(
+    status: RunStatus, started_at: datetime | None, error: str | None = None
+) -> Outcome:
+    """The outcome of an attempt of which no worker could say what happened."""
+    return Outcome(
+        status=status,
+        started_at=started_at,
+        finished_at=workflow.now(),
+        worker="",
+        output=Output(),
+        error=error,
+    )
 
 
 def _with_arguments(action: Action, order: RunOrder) -> Action:

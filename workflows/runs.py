@@ -1,7 +1,10 @@
 """The runs of a task: started, queued or left out as its overlap policy says."""
 
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
+
+from temporalio import workflow
 
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
@@ -10,6 +13,9 @@ from workflows.messages import KeepTask, RunOrder
 from workflows.run import RunInFlight
 
 MOST_QUEUED = 100
+OVERLAP = "overlap: the run before it went on"
+#: Events after which queued runs wait for a new history: they could keep this one busy for ever.
+FULL_HISTORY = 10_000
 
 
 class Runs:
@@ -50,8 +56,14 @@ class Runs:
     def are_busy(self) -> bool:
         """Whether a run goes on that the next one would overlap with."""
         return bool(self._state.queue) or any(
-            not _is_backfill(run.order) and not run.waits for run in self._in_flight.values()
+            run.takes_place and not _is_backfill(run.order) for run in self._in_flight.values()
         )
+
+    @property
+    def late_by(self) -> timedelta:
+        """By how much the latest to start of those that go on was late."""
+        lanes = (run for run in self._in_flight.values() if not _is_backfill(run.order))
+        return max((run.late_by for run in lanes), default=timedelta())
 
     def come_due(self, order: RunOrder) -> None:
         """Start a run, or do what the overlap policy says."""
@@ -68,7 +80,7 @@ class Runs:
             self._state.queue.append(order)
             self._log.show_waiting(order)
         else:
-            self._log.leave_out(order, RunStatus.SKIPPED, "overlap: the run before it went on")
+            self._log.leave_out(order, RunStatus.SKIPPED, OVERLAP)
 
     def start_on_request(self, order: RunOrder) -> None:
         if _is_backfill(order):
@@ -79,7 +91,9 @@ class Runs:
 
     def start_queued(self) -> None:
         """Start the first of each queue whose lane is free."""
-        lanes = {_is_backfill(run.order) for run in self._in_flight.values() if not run.waits}
+        if workflow.info().get_current_history_length() > FULL_HISTORY:
+            return
+        lanes = {_is_backfill(run.order) for run in self._in_flight.values() if run.takes_place}
         if self._state.queue and False not in lanes:
             self._start(self._state.queue.pop(0))
         if self._state.backfill and True not in lanes:
@@ -145,10 +159,10 @@ class Runs:
         if row.started_at is not None:
             self._came_too_late.add(row.run_id)
             self._log.add(row)
-        elif self._state.state is TaskState.ACTIVE:
-            self._on_recalled(order)
-        else:
+        elif self._state.state is TaskState.DELETED:
             self._leave_out_idle(order)
+        else:
+            self._on_recalled(order)
 
     def _leave_out_idle(self, order: RunOrder) -> None:
         if self._state.state is TaskState.DELETED:

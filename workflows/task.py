@@ -14,9 +14,10 @@ from onthedot.task import OverlapPolicy, TaskState
 from workflows.agenda import Agenda
 from workflows.log import TaskLog
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
-from workflows.runs import Runs
+from workflows.runs import OVERLAP, Runs
 
-#: Events after which a quiet moment is used to continue as new, and after which one is made.
+#: Events after which a quiet moment is used to continue as new, and after which one is made. A
+#: lower number breaks the replay of tasks that run.
 LONG_HISTORY, TOO_LONG_HISTORY = 2_000, 20_000
 _KEPT_REQUESTS = 200
 
@@ -106,21 +107,21 @@ class TaskWorkflow:
     async def _let_others_end(self, occurrence: Occurrence, name: str) -> None:
         """Wait for the runs before it, until it is certain that it overlaps with them.
 
-        That is at its due time; but where they are late through no fault of their own, it is not
-        left out for that, and those of an outage run one after the other.
+        That is at its due time; but where they started late through no fault of their own, it
+        gives them that time, and those of an outage run one after the other.
         """
         if occurrence.trigger is Trigger.CATCH_UP:
             await workflow.wait_condition(self._is_called_or_free)
             return
-        is_late = occurrence.due_at < workflow.now()
-        certain_at = occurrence.due_at + (GRACE if is_late else timedelta())
+        certain_at = occurrence.due_at + min(self._runs.late_by, GRACE)
         await self._called_before(certain_at, self._is_called_or_free, name)
 
     def _is_called_or_free(self) -> bool:
         return self._is_called_or_recalling() or not self._runs.are_busy
 
     def _is_called_or_recalling(self) -> bool:
-        return self._is_called() or self._runs.any_recalled
+        left = self._state.state is not TaskState.ACTIVE  # a failure may pause it
+        return left or self._is_called() or self._runs.any_recalled
 
     async def _adopt(self, desired: ReviseTask) -> None:
         state = self._state
@@ -135,9 +136,9 @@ class TaskWorkflow:
         ):
             reason = "the task was changed before it could run"
             await self._agenda.pass_over(desired.changed_at, RunStatus.MISSED, reason)
-        state.version, state.spec, state.state = desired.version, desired.spec, desired.state
-        if new_schedule:
+        if new_schedule or state.state is TaskState.DELETED:
             state.cursor = desired.changed_at
+        state.version, state.spec, state.state = desired.version, desired.spec, desired.state
         self._agenda.forget()
         self._runs.let_go()
         self._show_state(f"{state.state}, version {state.version}")
@@ -221,10 +222,11 @@ class TaskWorkflow:
     async def _continue_as_new(self) -> None:
         """Begin anew with this state. Runs cannot be taken along: they end first."""
         if self._runs.any_in_flight:
-            await workflow.wait_condition(lambda: not self._runs.any_in_flight)
-            if self._state.spec.policies.overlap is OverlapPolicy.SKIP:
-                reason = "overlap: the run before it went on"
-                await self._agenda.pass_over(workflow.now(), RunStatus.SKIPPED, reason)
+            await workflow.wait_condition(
+                lambda: self._revision is not None or not self._runs.any_in_flight
+            )
+            if self._revision is None and self._state.state is TaskState.ACTIVE:
+                await self._leave_out_overlapping()
         answered = workflow.all_handlers_finished
         await workflow.wait_condition(
             lambda: self._revision is not None or (answered() and not self._log.is_writing)
@@ -232,3 +234,11 @@ class TaskWorkflow:
         if self._revision is None and not self._runs.any_in_flight:
             self._log.lighten()
             workflow.continue_as_new(self._state)
+
+    async def _leave_out_overlapping(self) -> None:
+        """What came due while a run filled the history had no place in a queue either."""
+        if self._state.spec.policies.overlap not in (
+            OverlapPolicy.ALLOW,
+            OverlapPolicy.CANCEL_RUNNING,
+        ):
+            await self._agenda.pass_over(workflow.now(), RunStatus.SKIPPED, OVERLAP)

@@ -1,0 +1,324 @@
+"""The engine's parts, running: a task's workflow in skipped time, or real workers."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+from uuid import uuid4
+
+from temporalio import activity
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from activities.messages import ExecuteAttempt, Outcome
+from activities.plan import pass_over, plan
+from activities.record import RecordProgress
+from onthedot import engine, schedule
+from onthedot.database.pool import Pool, open_pool
+from onthedot.engine import Engine
+from onthedot.errors import DatabaseUnavailable
+from onthedot.registration import Registration
+from onthedot.run import Output, Run, RunStatus, Trigger, requested_run_id, scheduled_run_id
+from onthedot.settings import Settings
+from onthedot.task import HttpAction, Policies, Schedule, TaskSpec, TaskState
+from tests import services
+from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
+from workflows.runner import workflow_runner
+from workflows.task import TaskWorkflow
+
+TASK = "task-1"
+#: Gets the client and the id of each workflow that a stage has had, once it is over.
+recorder: Callable[[Client, str], Any] | None = None
+
+_STEP = timedelta(seconds=4)  # between heartbeats of an attempt, in skipped time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """How an attempt goes."""
+
+    status: RunStatus = RunStatus.SUCCEEDED
+    lasts: timedelta = timedelta()
+    retry_after: timedelta | None = None
+    may_retry: bool = True
+
+
+GOOD, BAD, CANCELLED = Play(), Play(status=RunStatus.FAILED), Play(status=RunStatus.CANCELLED)
+
+
+@dataclass
+class Log:
+    """What was recorded. It can be away; then it raises as the real one does."""
+
+    final: dict[str, Run] = field(default_factory=dict)
+    shown: list[Run] = field(default_factory=list)  # rows that are not final, in order
+    repeated: list[Run] = field(default_factory=list)  # final rows that came again
+    progress: list[RecordProgress] = field(default_factory=list)
+    is_away: bool = False
+
+    def write(self, order: RecordProgress) -> None:
+        if self.is_away:
+            raise DatabaseUnavailable("Postgres does not answer")
+        self.progress.append(order)
+        for run in order.runs:
+            if not run.status.is_final:
+                self.shown.append(run)
+            elif run.run_id in self.final:
+                self.repeated.append(run)
+            else:
+                self.final[run.run_id] = run
+
+    def rows(self) -> list[Run]:
+        """The final rows by due time; none may have come twice."""
+        assert not self.repeated
+        return sorted(self.final.values(), key=lambda run: (run.due_at, run.run_id))
+
+
+class Stage:
+    """One task's workflow in skipped time, with the real plan; attempts go as they are told to."""
+
+    def __init__(self, environment: WorkflowEnvironment, now: datetime) -> None:
+        self._environment = environment
+        self.client = Client(
+            environment.client.service_client, data_converter=engine.DATA_CONVERTER
+        )
+        self.began = now  # aware UTC, a whole minute: nothing was due before
+        self.log = Log()
+        self.attempts: list[ExecuteAttempt] = []
+        self.most_at_once = 0  # attempts
+        self._going_on = 0
+        self.plays: Callable[[ExecuteAttempt], Play] = lambda _: GOOD
+        self.spec = TaskSpec(
+            name="A task", schedule=every("1m", now), action=HttpAction(url="http://127.0.0.1/")
+        )
+        self._version = 1
+
+    async def now(self) -> datetime:
+        return await self._environment.get_current_time()
+
+    async def until(self, moment: datetime) -> None:
+        """Let time pass until ``moment``, and what happens by then come to an end."""
+        left = moment - await self.now()
+        if left > timedelta():
+            await self._environment.sleep(left)
+
+    async def minutes(self, number: float) -> None:
+        """Let time pass until so many minutes after the stage began."""
+        await self.until(self.begins_after(number))
+
+    def begins_after(self, minutes: float) -> datetime:
+        return self.began + timedelta(minutes=minutes)
+
+    def scripted(self, *plays: Play, then: Play = GOOD) -> None:
+        """Attempts go as ``plays`` say, one after the other, and ``then`` all others."""
+        left = list(plays)
+        self.plays = lambda _: left.pop(0) if left else then
+
+    async def start(
+        self, schedule: Schedule | None = None, policies: dict[str, Any] | None = None, **state: Any
+    ) -> WorkflowHandle[TaskWorkflow, None]:
+        """Start the task's workflow; ``state`` are fields of its state."""
+        self.spec = self.spec.model_copy(
+            update={
+                "schedule": schedule or self.spec.schedule,
+                "policies": Policies.model_validate({"timeout": "1d", **(policies or {})}),
+            }
+        )
+        given = {"version": 1, "state": TaskState.ACTIVE, "cursor": self.began, **state}
+        return await self.client.start_workflow(
+            TaskWorkflow.run,
+            KeepTask(task_id=TASK, spec=self.spec, **given),
+            id=engine.workflow_id(TASK),
+            task_queue=engine.TASK_QUEUE,
+            memo={"version": 1},
+            search_attributes=engine.search_attributes(self.spec, given["state"]),
+        )
+
+    @property
+    def handle(self) -> WorkflowHandle[TaskWorkflow, None]:
+        return self.client.get_workflow_handle_for(TaskWorkflow.run, engine.workflow_id(TASK))
+
+    async def revise(self, state: TaskState, **spec: Any) -> int:
+        """The task's next version."""
+        self._version += 1
+        self.spec = self.spec.model_copy(update=spec)
+        desired = ReviseTask(
+            version=self._version, spec=self.spec, state=state, changed_at=await self.now()
+        )
+        return await self.handle.execute_update(TaskWorkflow.revise, desired)
+
+    async def trigger(self, key: str = "asked") -> str:
+        """Ask for a run now; its id."""
+        now = await self.now()
+        order = RunOrder(
+            run_id=requested_run_id(TASK, now, key), trigger=Trigger.MANUAL, due_at=now
+        )
+        await self.ask(key, order)
+        return order.run_id
+
+    async def ask(self, key: str, *orders: RunOrder) -> None:
+        asked = StartRuns(request_id=key, orders=list(orders))
+        await self.handle.execute_update(TaskWorkflow.start_runs, asked)
+
+    async def cancel(self, run_id: str) -> None:
+        asked = CancelRun(request_id=uuid4().hex, run_id=run_id)
+        await self.handle.execute_update(TaskWorkflow.cancel_run, asked)
+
+    def run_id(self, minutes: float) -> str:
+        """The id of the run that is due so many minutes after the stage began."""
+        return scheduled_run_id(TASK, self.begins_after(minutes))
+
+    def seen(self) -> list[tuple[float, str, str | None]]:
+        """The final rows: minutes after the stage began, status, reason."""
+        return [
+            ((run.due_at - self.began) / timedelta(minutes=1), run.status.value, run.reason)
+            for run in self.log.rows()
+        ]
+
+    def expected_ids(self, until: datetime) -> list[str]:
+        """The runs of all occurrences from the beginning up to ``until``."""
+        found = []
+        for due in schedule.due_times(self.spec.schedule, TASK, self.began):
+            if due > until:
+                break
+            found.append(scheduled_run_id(TASK, due))
+        return found
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[None]:
+        """A worker, until the block is left; without one, nothing happens as time passes."""
+        async with Worker(
+            self.client,
+            task_queue=engine.TASK_QUEUE,
+            workflows=[TaskWorkflow],
+            activities=[plan, pass_over, self._record, self._attempt],
+            workflow_runner=workflow_runner(),
+            max_heartbeat_throttle_interval=timedelta(milliseconds=1),
+            default_heartbeat_throttle_interval=timedelta(milliseconds=1),
+            graceful_shutdown_timeout=timedelta(),
+        ):
+            yield
+
+    @activity.defn(name="record")
+    async def _record(self, order: RecordProgress) -> None:
+        self.log.write(order)
+
+    @activity.defn(name="attempt")
+    async def _attempt(self, order: ExecuteAttempt) -> Outcome:
+        # A call to the server that were cancelled would leave its clock stopped.
+        cancelled = asyncio.Event()
+        performing = asyncio.create_task(self._perform(order, cancelled))
+        try:
+            return await asyncio.shield(performing)
+        except asyncio.CancelledError:
+            cancelled.set()
+            return await performing
+
+    async def _perform(self, order: ExecuteAttempt, cancelled: asyncio.Event) -> Outcome:
+        if not await self._goes_on_until(order.start_at, cancelled):
+            return self._outcome(CANCELLED, None, await self.now())
+        self.attempts.append(order)
+        started_at, play = await self.now(), self.plays(order)
+        self._going_on += 1
+        self.most_at_once = max(self.most_at_once, self._going_on)
+        if not await self._goes_on_until(started_at + play.lasts, cancelled):
+            play = CANCELLED
+        self._going_on -= 1
+        return self._outcome(play, started_at, await self.now())
+
+    async def _goes_on_until(self, moment: datetime, cancelled: asyncio.Event) -> bool:
+        """Whether it was not cancelled until ``moment``."""
+        while (left := moment - await self.now()) > timedelta():
+            if cancelled.is_set():
+                return False
+            await self._environment.sleep(min(left, _STEP))
+            activity.heartbeat()
+            await asyncio.sleep(0.004)  # for the heartbeat to arrive before time skips on
+        return True
+
+    def _outcome(self, play: Play, started_at: datetime | None, now: datetime) -> Outcome:
+        return Outcome(
+            status=play.status,
+            started_at=started_at,
+            finished_at=now,
+            worker="worker-1",
+            output=Output(),
+            error="it went wrong" if play.status.is_failure else None,
+            retry_after=play.retry_after,
+            may_retry=play.may_retry,
+        )
+
+
+@asynccontextmanager
+async def stage(environment: WorkflowEnvironment) -> AsyncIterator[Stage]:
+    """A stage whose clock stands at a whole minute."""
+    keywords = {
+        name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{_in_capitals(kind)}")
+        for name, kind in engine.SEARCH_ATTRIBUTES.items()
+    }
+    await environment.client.operator_service.add_search_attributes(
+        AddSearchAttributesRequest(namespace="default", search_attributes=keywords)
+    )
+    now = await environment.get_current_time()
+    whole = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    await environment.sleep(whole - now)
+    made = Stage(environment, whole)
+    yield made
+    if recorder:
+        await recorder(made.client, engine.workflow_id(TASK))
+
+
+def every(span: str, anchor: datetime) -> Schedule:
+    return TaskSpec.model_validate(
+        {
+            "name": "x",
+            "schedule": {"kind": "interval", "every": span, "anchor": anchor},
+            "action": {"kind": "http", "url": "http://127.0.0.1/"},
+        }
+    ).schedule
+
+
+def _in_capitals(kind: str) -> str:
+    return {"Keyword": "KEYWORD", "KeywordList": "KEYWORD_LIST"}[kind]
+
+
+@dataclass(frozen=True)
+class Office:
+    """A registration service with what it works on."""
+
+    registration: Registration
+    pool: Pool
+    engine: Engine
+    settings: Settings
+
+
+@asynccontextmanager
+async def office(settings: Settings) -> AsyncIterator[Office]:
+    """A registration service in this process; Postgres and Temporal need not answer yet."""
+    pool = await open_pool(settings)
+    connection = await Engine.connect(settings)
+    made = Office(Registration(settings, pool, connection), pool, connection, settings)
+    try:
+        yield made
+    finally:
+        await made.registration.close()
+        await pool.close()
+
+
+@contextmanager
+def worker_process(settings: Settings, log: Path, *arguments: str) -> Iterator[Popen[bytes]]:
+    """An `onthedot worker`, a process of its own, until the block is left."""
+    command: Sequence[str] = [sys.executable, "-m", "onthedot", "worker", *arguments]
+    with services.running(
+        command, log, environment=os.environ | settings.to_environment()
+    ) as child:
+        yield child
