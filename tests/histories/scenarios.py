@@ -161,11 +161,25 @@ async def paused(stage: Stage) -> None:
 
 @scenario
 async def paused_in_the_lead(stage: Stage) -> None:
+    """The run comes back, and is left out once its task is active again."""
     task_id = await stage.register_with_long_lead("paused_in_the_lead", 9)
     await stage.wait_until_sent(task_id)
     await stage.registration.pause(task_id, by=BY)
+    await asyncio.sleep(9)  # its instant passes
+    await stage.registration.resume(task_id, by=BY)
     await stage.wait_for(task_id, SKIPPED)
-    await stage.delete(task_id)
+    await stage.ended(task_id)
+
+
+@scenario
+async def paused_and_resumed_in_the_lead(stage: Stage) -> None:
+    """The run comes back before its instant, and is sent again."""
+    task_id = await stage.register_with_long_lead("paused_and_resumed_in_the_lead", 15)
+    await stage.wait_until_sent(task_id)
+    await stage.registration.pause(task_id, by=BY)
+    await stage.registration.resume(task_id, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.ended(task_id)
 
 
 @scenario
