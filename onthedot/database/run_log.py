@@ -7,18 +7,19 @@ again changes nothing.
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-import psycopg
 
 from onthedot.database.pool import CHANNEL, Connection, Pool, connection, transaction
 from onthedot.database.runs import SQL, make_month
 from onthedot.errors import DatabaseUnavailable
 from onthedot.run import Run, RunStatus
 from onthedot.task import TaskState
+
+logger = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 0.01
 _MOST_ENTRIES = 500
@@ -121,9 +122,10 @@ class RunLog:
         except DatabaseUnavailable as error:
             self._failed_at = asyncio.get_running_loop().time()
             self._answer(entries, error)
-        except psycopg.Error as error:
+        except Exception as error:  # whatever it is, the flusher goes on: all writers wait for it
             self._months.clear()
             if len(entries) == 1:
+                logger.warning("refused: %s: %s", [one.run_id for one in entries[0].runs], error)
                 self._answer(entries, DatabaseUnavailable(f"Postgres refused the row: {error}"))
             else:  # one bad entry must not hold up the others
                 for entry in entries:

@@ -68,7 +68,11 @@ VALUES (%(run_id)s, %(task_id)s, %(task_version)s, %(trigger)s, %(due_at)s, %(st
 ON CONFLICT (due_at, run_id) DO UPDATE SET
     status = 'running', started_at = coalesce(runs.started_at, excluded.started_at),
     attempt_count = excluded.attempt_count, worker = excluded.worker
-WHERE run_rank(runs.status) < 2 AND runs.attempt_count < excluded.attempt_count;
+WHERE run_rank(runs.status) < 2
+  AND (runs.attempt_count < excluded.attempt_count
+       -- this very claim, whose answer was lost
+       OR (runs.attempt_count, runs.worker, runs.started_at)
+        = (excluded.attempt_count, excluded.worker, excluded.started_at));
 
 -- name: append_output
 INSERT INTO run_output (due_at, run_id, attempt, position, chunk)

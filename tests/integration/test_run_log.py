@@ -1,0 +1,234 @@
+"""The log, written on a real Postgres: rows move forward, each once, and one bad row hurts no other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from onthedot.database import runs, tasks
+from onthedot.database.pool import Pool, connection, open_pool
+from onthedot.database.run_log import Progress, RunLog
+from onthedot.errors import DatabaseUnavailable, NotFound
+from onthedot.run import Attempt, Output, Run, RunStatus, Trigger, scheduled_run_id
+from onthedot.settings import Settings
+from onthedot.task import HttpAction, IntervalSchedule, Task, TaskSpec, TaskState
+
+DUE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+TASK = "task-1"
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    made = await open_pool(Settings(database_url=database_url))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def log(pool: Pool) -> AsyncIterator[RunLog]:
+    async with connection(pool) as conn:
+        spec = TaskSpec(
+            name="A task",
+            schedule=IntervalSchedule(every=timedelta(minutes=1), anchor=DUE),
+            action=HttpAction(url="http://127.0.0.1/"),
+        )
+        await tasks.insert_task(conn, TASK, spec, by="test", now=DUE, next_due_at=DUE)
+    async with RunLog(pool) as made:
+        yield made
+
+
+def run(number: int = 0, status: RunStatus = RunStatus.SUCCEEDED, **given: Any) -> Run:
+    due_at = DUE + timedelta(minutes=number)
+    started_at = due_at + timedelta(milliseconds=3)
+    plain = Run(
+        run_id=scheduled_run_id(TASK, due_at),
+        task_id=TASK,
+        task_version=1,
+        trigger=Trigger.SCHEDULE,
+        due_at=due_at,
+        status=status,
+        started_at=started_at,
+        finished_at=started_at + timedelta(seconds=1) if status.is_final else None,
+        attempt_count=1,
+        worker="worker-1",
+    )
+    return replace(plain, **given)
+
+
+def progress(version: int = 1, state: TaskState = TaskState.ACTIVE) -> Progress:
+    return Progress(task_id=TASK, version=version, next_due_at=DUE, state=state)
+
+
+async def stored(pool: Pool, number: int = 0) -> Run:
+    async with connection(pool) as conn:
+        return await runs.get_run(conn, run(number).run_id)
+
+
+async def task(pool: Pool) -> Task:
+    async with connection(pool) as conn:
+        return await tasks.get_task(conn, TASK)
+
+
+async def test_a_row_is_read_as_it_was_written(log: RunLog, pool: Pool) -> None:
+    tried = Attempt(
+        number=1,
+        status=RunStatus.FAILED,
+        started_at=DUE,
+        finished_at=DUE + timedelta(seconds=1),
+        worker="worker-1",
+        error="it went wrong",
+    )
+    written = run(
+        attempts=[tried],
+        reason="a reason",
+        output=Output(text="Grüße\n", size=9),
+        error="it went wrong",
+        result={"status": 500, "headers": {"a": ["b"]}},
+    )
+    await log.write([written])
+    assert await stored(pool) == written
+
+
+@pytest.mark.parametrize("later", [RunStatus.WAITING, RunStatus.RUNNING, RunStatus.FAILED])
+async def test_a_final_row_stays_as_it_is(log: RunLog, pool: Pool, later: RunStatus) -> None:
+    await log.write([run()], progress())
+    await log.write([run(status=later, error="late")], progress())
+    assert await stored(pool) == run()
+    after = await task(pool)
+    assert (after.run_count, after.failure_count) == (1, 0)
+
+
+async def test_a_row_moves_on_to_its_end(log: RunLog, pool: Pool) -> None:
+    first = run(status=RunStatus.RUNNING)
+    await log.write([run(status=RunStatus.WAITING, started_at=None, attempt_count=0)])
+    await log.write([first])
+    second = first.started_at + timedelta(seconds=5)
+    await log.write([replace(first, attempt_count=2, started_at=second)])
+    assert (await stored(pool)).attempt_count == 2
+    await log.write([first])  # an older word that comes late
+    assert (await stored(pool)).attempt_count == 2
+    await log.write([run(attempt_count=2, started_at=second)], progress())
+    row = await stored(pool)
+    assert (row.status, row.started_at) == (RunStatus.SUCCEEDED, first.started_at)
+
+
+async def test_the_furthest_of_several_rows_in_one_flush_counts(log: RunLog, pool: Pool) -> None:
+    await asyncio.gather(
+        log.write([run()], progress()),
+        log.write([run(status=RunStatus.RUNNING)]),
+        log.write([run(status=RunStatus.WAITING)]),
+        log.write([run()], progress()),
+    )
+    assert await stored(pool) == run()
+    assert (await task(pool)).run_count == 1
+
+
+async def test_counts_and_last_status_follow_the_runs(log: RunLog, pool: Pool) -> None:
+    await log.write([run(0), run(1, RunStatus.FAILED)], progress())
+    await log.write([run(2, RunStatus.SKIPPED, started_at=None, attempt_count=0)], progress())
+    after = await task(pool)
+    assert (after.run_count, after.failure_count) == (2, 1)
+    assert after.last_status is RunStatus.FAILED
+    assert after.last_run_at == run(1).started_at
+
+
+async def test_how_a_task_stands_counts_for_the_version_it_names(log: RunLog, pool: Pool) -> None:
+    before = await task(pool)
+    async with connection(pool) as conn:
+        await tasks.change_task(
+            conn,
+            before,
+            spec=before.spec,
+            state=TaskState.ACTIVE,
+            by="test",
+            now=DUE,
+            next_due_at=None,
+        )
+    await log.write([], progress(1, TaskState.PAUSED))
+    assert (await task(pool)).state is TaskState.ACTIVE
+    await log.write([], progress(2, TaskState.PAUSED))
+    after = await task(pool)
+    assert (after.state, after.next_due_at, after.in_step) == (TaskState.PAUSED, DUE, True)
+
+
+async def test_a_thousand_writers_are_written_together(log: RunLog, pool: Pool) -> None:
+    await asyncio.gather(*(log.write([run(number)], progress()) for number in range(1000)))
+    assert (await task(pool)).run_count == 1000
+    async with connection(pool) as conn:
+        found = await conn.execute("SELECT count(DISTINCT xmin::text::bigint) AS flushes FROM runs")
+        row = await found.fetchone()
+    assert row is not None
+    assert row["flushes"] < 50
+
+
+async def test_a_due_time_in_any_month_finds_its_place(log: RunLog, pool: Pool) -> None:
+    for year in (1999, 2026, 2199):
+        due_at = datetime(year, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+        run_id = scheduled_run_id(TASK, due_at)
+        await log.write([run(due_at=due_at, run_id=run_id)])
+        async with connection(pool) as conn:
+            assert (await runs.get_run(conn, run_id)).due_at == due_at
+
+
+async def test_an_entry_that_is_refused_holds_up_no_other(log: RunLog, pool: Pool) -> None:
+    answers = await asyncio.gather(
+        log.write([run(0, error="a NUL: \0")], progress()),
+        log.write([run(1, error="a lone surrogate: \ud800")], progress()),
+        log.write([run(2)], progress()),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers[:2]] == [DatabaseUnavailable] * 2
+    assert answers[2] is None
+    await log.write([run(3)], progress())  # and it goes on
+    assert (await task(pool)).run_count == 2
+    with pytest.raises(NotFound):
+        await stored(pool, 0)
+
+
+async def test_a_claim_is_given_once(log: RunLog, pool: Pool) -> None:
+    claimed = run(status=RunStatus.RUNNING)
+    other = replace(claimed, worker="worker-2")
+    answers = await asyncio.gather(*(log.claim(one) for one in (claimed, other)))
+    assert sorted(answers) == [False, True]
+
+
+async def test_a_claim_whose_answer_was_lost_is_given_again(log: RunLog) -> None:
+    claimed = run(status=RunStatus.RUNNING)
+    assert await log.claim(claimed)
+    assert await log.claim(claimed)
+    later = replace(claimed, started_at=DUE + timedelta(seconds=9))
+    assert not await log.claim(later)
+
+
+async def test_the_next_attempt_is_claimed_anew_and_a_run_that_ended_is_not(log: RunLog) -> None:
+    claimed = run(status=RunStatus.RUNNING)
+    assert await log.claim(claimed)
+    assert await log.claim(replace(claimed, attempt_count=2))
+    assert not await log.claim(claimed)
+    await log.write([run(attempt_count=2)], progress())
+    assert not await log.claim(replace(claimed, attempt_count=3))
+
+
+async def test_a_run_that_was_asked_for_can_be_claimed(log: RunLog, pool: Pool) -> None:
+    waiting = run(status=RunStatus.WAITING)
+    async with connection(pool) as conn:
+        await runs.insert_waiting(
+            conn, TASK, 1, Trigger.MANUAL, [(waiting.run_id, waiting.due_at)], reason="why not"
+        )
+    assert await log.claim(run(status=RunStatus.RUNNING))
+    row = await stored(pool)
+    assert (row.status, row.reason) == (RunStatus.RUNNING, "why not")
+
+
+async def test_output_is_kept_by_attempt(log: RunLog, pool: Pool) -> None:
+    written = run(output=Output(text="...", size=10))
+    await log.write([written])
+    for attempt, text in ((1, "first"), (2, "second "), (2, "half")):
+        position = 7 if text == "half" else 0
+        for _ in range(2):  # to repeat it is fine
+            await log.append_output(written.run_id, written.due_at, attempt, position, text)
+    async with connection(pool) as conn:
+        assert await runs.get_output(conn, await stored(pool)) == "second half"
