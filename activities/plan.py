@@ -58,7 +58,9 @@ class NotRun:
     status: RunStatus
     reason: str
     due_at: list[datetime] = field(default_factory=list)
-    uncounted: int = 0  # further occurrences that get no row of their own
+    uncounted: int = (
+        0  # further ones without a row of their own; from MOST_COUNTED on, at least so many
+    )
     until: datetime | None = None  # the last of all of them
 
 
@@ -106,6 +108,12 @@ def _sort_out(
             rest = schedule.due_times(order.schedule, order.task_id, order.now - within)
             later = _sort_out(rest, order)
             return [too_old.close(), *later[0]], later[1], later[2]
+        if not_kept.full:
+            newest = _newest_late(order, due)
+            kept = [newest] if keep == "latest" else []
+            not_kept.pass_to(newest - timedelta(microseconds=len(kept)))
+            ahead = _sort_out(schedule.due_times(order.schedule, order.task_id, newest), order)[2]
+            break
         late = order.now - due
         if late <= GRACE:
             ahead.append(due)
@@ -122,6 +130,27 @@ def _sort_out(
         if len(ahead) == order.count or len(kept) == MOST_ROWS:
             break
     return [rows.close() for rows in (too_old, not_kept) if rows.found], kept, ahead
+
+
+def _newest_late(order: PlanOccurrences, late: datetime) -> datetime:
+    """The last due time that is too late to simply run; ``late`` is one of them.
+
+    It halves the time that is left, as there may be millions of them.
+    """
+    limit = order.now - GRACE
+    newest, none_after = late, limit
+    while none_after - newest > timedelta(seconds=1):
+        middle = newest + (none_after - newest) / 2
+        due = schedule.next_due(order.schedule, order.task_id, middle)
+        if due is not None and due < limit:
+            newest = due
+        else:
+            none_after = middle
+    for due in schedule.due_times(order.schedule, order.task_id, newest):
+        if due >= limit:
+            break
+        newest = due
+    return newest
 
 
 def _with_leads(due_times: list[datetime], order: PlanOccurrences) -> list[Occurrence]:
@@ -149,6 +178,10 @@ class _Rows:
             self.found.append(due)
         else:
             self._rest += 1
+
+    def pass_to(self, last: datetime) -> None:
+        """Add all up to ``last`` without counting them."""
+        self._last = last
 
     @property
     def full(self) -> bool:

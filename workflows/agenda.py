@@ -4,7 +4,16 @@ from datetime import datetime, timedelta
 
 from temporalio import workflow
 
-from activities.plan import GRACE, NotRun, Occurrence, PassOver, PlanOccurrences, pass_over, plan
+from activities.plan import (
+    GRACE,
+    MOST_COUNTED,
+    NotRun,
+    Occurrence,
+    PassOver,
+    PlanOccurrences,
+    pass_over,
+    plan,
+)
 from onthedot.run import RunStatus, Trigger, scheduled_run_id
 from onthedot.task import TaskState
 from workflows.log import TaskLog
@@ -104,7 +113,8 @@ class Agenda:
     def _log_not_run(self, not_run: NotRun) -> None:
         for due_at in not_run.due_at:
             last = due_at == not_run.due_at[-1] and not_run.uncounted
-            more = f" (and {not_run.uncounted} more, until {not_run.until})" if last else ""
+            least = "at least " if not_run.uncounted >= MOST_COUNTED else ""
+            more = f" (and {least}{not_run.uncounted} more, until {not_run.until})" if last else ""
             order = self._order(due_at, Trigger.SCHEDULE)
             self._log.leave_out(order, not_run.status, not_run.reason + more)
 
