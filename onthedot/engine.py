@@ -46,7 +46,12 @@ SEARCH_ATTRIBUTES = {
 }
 
 _RPC_TIMEOUT = timedelta(seconds=3)
-_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+_AWAY = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,  # too much for now, such as Updates of one task at once
+)
 _CONVERTERS = tuple(PydanticPayloadConverter().converters.values())
 
 

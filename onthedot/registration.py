@@ -165,14 +165,16 @@ class Registration:
         """Send a stored request to its task's workflow; False when the engine does not answer."""
         try:
             if request.kind == "cancel":
-                await self._workflows.cancel_run(request.task_id, request)
+                taken = await self._workflows.cancel_run(request.task_id, request)
             else:
-                await self._workflows.start_runs(await self._task(request.task_id), request)
+                async with connection(self._pool) as conn:
+                    task = await tasks.get_task(conn, request.task_id)
+                taken = await self._workflows.start_runs(task, request)
         except EngineUnavailable:
             return False
-        except NotFound:
-            pass  # the task was deleted meanwhile: there is nobody to send it to
         async with connection(self._pool) as conn:
+            if not taken:  # there is no workflow that could end its runs
+                await log.cancel_runs(conn, request.run_ids, now=datetime.now(UTC))
             await tasks.mark_sent(conn, request.id)
         return True
 

@@ -50,12 +50,17 @@ class TaskWorkflows:
         if task.state in (TaskState.ACTIVE, TaskState.PAUSED):
             await self._start_once(task)
 
-    async def start_runs(self, task: Task, request: Request) -> None:
-        """Have the runs of a trigger or backfill made; raise EngineUnavailable."""
+    async def start_runs(self, task: Task, request: Request) -> bool:
+        """Have the runs of a trigger or backfill made; raise EngineUnavailable.
+
+        False when the task is deleted and its workflow has ended.
+        """
         orders = read_orders(request)
         asked = StartRuns(request_id=request.id, orders=orders)
         if await self._update(task.id, request.id, TaskWorkflow.start_runs, asked):
-            return
+            return True
+        if task.state is TaskState.DELETED:
+            return False
         backfill = [one for one in orders if one.trigger is Trigger.BACKFILL]
         queue = [one for one in orders if one.trigger is not Trigger.BACKFILL]
         state = _state(task)
@@ -64,11 +69,12 @@ class TaskWorkflows:
             await self._start(task, state)
         except WorkflowAlreadyStartedError:
             await self._update(task.id, request.id, TaskWorkflow.start_runs, asked)
+        return True
 
-    async def cancel_run(self, task_id: str, request: Request) -> None:
-        """Cancel a run, where it still goes on; raise EngineUnavailable."""
+    async def cancel_run(self, task_id: str, request: Request) -> bool:
+        """Cancel a run; False when its task's workflow has ended; raise EngineUnavailable."""
         asked = CancelRun(request_id=request.id, run_id=request.body["run_id"])
-        await self._update(task_id, request.id, TaskWorkflow.cancel_run, asked)
+        return await self._update(task_id, request.id, TaskWorkflow.cancel_run, asked)
 
     async def _start_once(self, task: Task) -> None:
         try:

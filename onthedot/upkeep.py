@@ -11,6 +11,7 @@ from onthedot.database import runs as log
 from onthedot.database import tasks
 from onthedot.database.pool import Connection, Pool, connection
 from onthedot.engine import Engine, translate, workflow_id
+from onthedot.errors import DatabaseUnavailable
 from onthedot.registration import Registration
 from onthedot.run import RunStatus
 from onthedot.settings import Settings
@@ -50,7 +51,7 @@ class Upkeep:
             requests = await tasks.requests_not_sent(conn, before=before, limit=_PAGE)
         for request in requests:
             alive()
-            sent += await self._send(request)
+            sent += await _sparing_others(request.task_id, self._send(request))
         return sent
 
     async def compare(self, alive: Callable[[], None]) -> int:
@@ -131,16 +132,27 @@ class Upkeep:
         async def apply(task: Task) -> bool:
             async with places:
                 alive()
-                return await self._registration.apply_again(task)
+                return await _sparing_others(task.id, self._registration.apply_again(task))
 
         return sum(await asyncio.gather(*map(apply, found)))
 
     async def _send(self, request: tasks.Request) -> bool:
         """Send a request again, unless its runs show that it was taken."""
-        wanted = [one["run_id"] for one in request.body.get("orders", [])]
-        async with connection(self._pool) as conn:
-            runs = await log.some_runs(conn, wanted)
-            if wanted and all(run.status is not RunStatus.WAITING for run in runs):
-                await tasks.mark_sent(conn, request.id)
-                return True
+        if request.kind != "cancel":
+            async with connection(self._pool) as conn:
+                runs = await log.some_runs(conn, request.run_ids)
+                if all(run.status is not RunStatus.WAITING for run in runs):
+                    await tasks.mark_sent(conn, request.id)
+                    return True
         return await self._registration.send(request)
+
+
+async def _sparing_others(task_id: str, work: Awaitable[bool]) -> bool:
+    """Whether the work was done. What one task gets wrong must not keep others from their turn."""
+    try:
+        return await work
+    except DatabaseUnavailable:
+        raise
+    except Exception:
+        logger.exception("task %s cannot be brought in step", task_id)
+        return False

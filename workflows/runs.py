@@ -83,7 +83,9 @@ class Runs:
             self._log.leave_out(order, RunStatus.SKIPPED, OVERLAP)
 
     def start_on_request(self, order: RunOrder) -> None:
-        if _is_backfill(order):
+        if self._state.state is TaskState.DELETED:
+            self._leave_out_idle(order)
+        elif _is_backfill(order):
             self._state.backfill.append(order)
         else:
             self.recall_waiting()  # it is not busy; but it may be when their instant comes

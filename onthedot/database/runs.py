@@ -63,10 +63,13 @@ async def get_output(conn: Connection, run: Run) -> str:
 
 async def some_runs(conn: Connection, run_ids: Sequence[str]) -> list[Run]:
     """Those of the runs that are in the log, by due time."""
-    known = [(one, due) for one in run_ids if (due := due_at_of(one))]
-    values = {"run_ids": [one for one, _ in known], "due_ats": [due for _, due in known]}
-    cursor = await conn.execute(SQL["some_runs"], values)
+    cursor = await conn.execute(SQL["some_runs"], _keys(run_ids))
     return [read_run(row) for row in await cursor.fetchall()]
+
+
+def _keys(run_ids: Sequence[str]) -> dict[str, list[Any]]:
+    known = [(one, due) for one in run_ids if (due := due_at_of(one))]
+    return {"run_ids": [one for one, _ in known], "due_ats": [due for _, due in known]}
 
 
 async def insert_waiting(
@@ -92,6 +95,11 @@ async def insert_waiting(
             "due_ats": [due for _, due in runs],
         },
     )
+
+
+async def cancel_runs(conn: Connection, run_ids: Sequence[str], *, now: datetime) -> None:
+    """End those of the runs that have not ended, where no workflow follows them any more."""
+    await conn.execute(SQL["cancel_runs"], {**_keys(run_ids), "now": now})
 
 
 async def make_month(conn: Connection, moment: datetime) -> None:

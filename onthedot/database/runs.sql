@@ -103,6 +103,11 @@ JOIN unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS wanted (run_id, 
   ON runs.due_at = wanted.due_at AND runs.run_id = wanted.run_id
 ORDER BY runs.due_at, runs.run_id;
 
+-- name: cancel_runs
+UPDATE runs SET status = 'cancelled', finished_at = %(now)s, reason = 'its task has come to its end'
+FROM unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS wanted (run_id, due_at)
+WHERE runs.due_at = wanted.due_at AND runs.run_id = wanted.run_id AND run_rank(runs.status) < 2;
+
 -- name: make_month
 SELECT make_month(%(moment)s);
 

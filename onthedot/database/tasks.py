@@ -28,6 +28,13 @@ class Request:
     body: dict[str, Any]
     created_by: str
 
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs that it is about."""
+        if self.kind == "cancel":
+            return [self.body["run_id"]]
+        return [one["run_id"] for one in self.body["orders"]]
+
 
 def read_task(row: dict[str, Any]) -> Task:
     """The task in a row of ``tasks``."""
