@@ -95,6 +95,11 @@ def search_attribute_changes(spec: TaskSpec, state: TaskState) -> list[SearchAtt
     return [pair.key.value_set(pair.value) for pair in search_attributes(spec, state)]
 
 
+def memo(spec: TaskSpec, version: int) -> dict[str, Any]:
+    """What is kept beside a task's workflow, also when it continues as new."""
+    return {"name": spec.name, "version": version}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """A worker process as the engine knows it."""

@@ -94,7 +94,7 @@ class TaskWorkflows:
                 task_queue=engine.TASK_QUEUE,
                 task_timeout=_TASK_TIMEOUT,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={"version": task.version},
+                memo=engine.memo(task.spec, task.version),
                 search_attributes=engine.search_attributes(task.spec, task.state),
                 static_summary=task.spec.name,
                 static_details=_details(task),

@@ -37,7 +37,8 @@ from workflows.task import TaskWorkflow
 
 TASK = "task-1"
 
-_STEP = timedelta(seconds=4)  # between heartbeats of an attempt, in skipped time
+#: Between heartbeats of an attempt that waits, and of one that goes on, in skipped time.
+_WAITING, _GOING_ON = timedelta(seconds=0.8), timedelta(seconds=4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,7 @@ class Stage:
             KeepTask(task_id=TASK, spec=self.spec, **given),
             id=engine.workflow_id(TASK),
             task_queue=engine.TASK_QUEUE,
-            memo={"version": 1},
+            memo=engine.memo(self.spec, 1),
             search_attributes=engine.search_attributes(self.spec, given["state"]),
         )
 
@@ -222,23 +223,25 @@ class Stage:
             return await performing
 
     async def _perform(self, order: ExecuteAttempt, cancelled: asyncio.Event) -> Outcome:
-        if not await self._goes_on_until(order.start_at, cancelled):
+        if not await self._goes_on_until(order.start_at, cancelled, _WAITING):
             return self._outcome(CANCELLED, None, await self.now())
         self.attempts.append(order)
         started_at, play = await self.now(), self.plays(order)
         self._going_on += 1
         self.most_at_once = max(self.most_at_once, self._going_on)
-        if not await self._goes_on_until(started_at + play.lasts, cancelled):
+        if not await self._goes_on_until(started_at + play.lasts, cancelled, _GOING_ON):
             play = CANCELLED
         self._going_on -= 1
         return self._outcome(play, started_at, await self.now())
 
-    async def _goes_on_until(self, moment: datetime, cancelled: asyncio.Event) -> bool:
+    async def _goes_on_until(
+        self, moment: datetime, cancelled: asyncio.Event, step: timedelta
+    ) -> bool:
         """Whether it was not cancelled until ``moment``."""
         while (left := moment - await self.now()) > timedelta():
             if cancelled.is_set():
                 return False
-            await self._environment.sleep(min(left, _STEP))
+            await self._environment.sleep(min(left, step))
             activity.heartbeat()
             await asyncio.sleep(0.004)  # for the heartbeat to arrive before time skips on
         return True

@@ -40,6 +40,7 @@ class TaskWorkflow:
         agenda = self._agenda
         log = self._spawn(self._log.keep(self._is_settled, agenda.next_due_at))
         self._runs.start_queued()
+        self._describe(self._state.state)
         while not self._is_over():
             if self._fault is not None:
                 # Fails the workflow task, not the task: it goes on once the code is mended.
@@ -141,7 +142,7 @@ class TaskWorkflow:
         state.version, state.spec, state.state = desired.version, desired.spec, desired.state
         self._agenda.forget()
         self._runs.let_go()
-        self._show_state(f"{state.state}, version {state.version}")
+        self._show_state()
         if self._revision is desired:
             self._revision = None
 
@@ -167,15 +168,21 @@ class TaskWorkflow:
             self._log.task_changed()
             self._runs.recall_waiting()
             self._runs.let_go()
-            self._show_state("paused after a failure")
+            self._show_state()
+            self._describe("paused after a failure")
 
-    def _show_state(self, words: str) -> None:
+    def _show_state(self) -> None:
         """For those who look at the task in the Temporal UI or CLI."""
         state = self._state
         changes = engine.search_attribute_changes(state.spec, state.state)
         workflow.upsert_search_attributes(changes)
-        workflow.upsert_memo({"version": state.version})
-        workflow.set_current_details(words)
+        workflow.upsert_memo(engine.memo(state.spec, state.version))
+        self._describe(state.state)
+
+    def _describe(self, words: str) -> None:
+        """The static summary and details do not outlive a continuing as new; this is said again."""
+        state = self._state
+        workflow.set_current_details(f"**{state.spec.name}**: {words}, version {state.version}")
 
     def _takes(self, request_id: str) -> bool:
         """Whether a request is new; the engine drops repeats itself until we continue as new."""

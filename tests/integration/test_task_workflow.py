@@ -9,6 +9,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
+from onthedot import engine
 from onthedot.run import RunStatus, Trigger, requested_run_id
 from onthedot.task import CronSchedule, OnceSchedule, TaskState
 from tests.running import BAD, GOOD, TASK, Play, Stage, every, stage
@@ -539,7 +540,7 @@ async def test_continuing_as_new_loses_nothing(on_stage: Stage) -> None:
     filled = [run for run in on_stage.log.rows() if run.trigger is Trigger.BACKFILL]
     assert len(filled) == 60
     assert found.search_attributes["OnthedotState"] == ["active"]
-    assert await found.memo_value("version") == 1
+    assert await found.memo() == engine.memo(on_stage.spec, 1)
 
 
 @pytest.mark.usefixtures("short_histories")
