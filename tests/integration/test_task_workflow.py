@@ -218,7 +218,7 @@ async def test_a_paused_task_does_not_run_and_its_occurrences_are_skipped(on_sta
 async def test_a_run_is_recalled_when_its_task_is_paused(on_stage: Stage) -> None:
     async with on_stage.worker():
         await on_stage.start()
-        await on_stage.minutes(1 - 5 / 60)  # task-1 has a lead of 8 s
+        await on_stage.minutes(1 - 5 / 60)  # its run is at a worker already
         await on_stage.revise(TaskState.PAUSED)
         await on_stage.minutes(1.5)
         await on_stage.revise(TaskState.ACTIVE)
