@@ -14,6 +14,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -139,9 +140,9 @@ class OverlapPolicy(StrEnum):
 
     SKIP = "skip"  # the occurrence does not run; the log says so
     QUEUE_ONE = "queue_one"  # it runs afterwards; of several that wait, the first
-    QUEUE_ALL = "queue_all"  # all of them run afterwards, one by one
+    QUEUE_ALL = "queue_all"  # they run afterwards, one by one, up to ``overlap_limit`` of them
     CANCEL_RUNNING = "cancel_running"  # the previous run is cancelled, then it runs
-    ALLOW = "allow"  # both run at once
+    ALLOW = "allow"  # they run at once, up to ``overlap_limit`` of them
 
 
 class CatchUp(Shape):
@@ -151,6 +152,11 @@ class CatchUp(Shape):
     within: Duration = timedelta(days=1)
 
 
+#: How an attempt ended that must not be tried again: an HTTP status (``404``, ``4xx``) or an exit
+#: code (``2``).
+EndCode = Annotated[str, StringConstraints(pattern=r"^([1-5]xx|[0-9]{1,3})$")]
+
+
 class Retry(Shape):
     """How often, and how soon, a run that failed is tried again."""
 
@@ -158,6 +164,8 @@ class Retry(Shape):
     backoff: DurationOrZero = timedelta(seconds=1)
     factor: Annotated[float, Field(ge=1, le=10)] = 2
     max_backoff: Duration = timedelta(minutes=1)
+    within: Duration | None = None  # no attempt starts later than this after the first
+    not_on: Annotated[list[EndCode], Field(max_length=50)] = []
 
     def delay(self, attempt: int) -> timedelta:
         """How long to wait after the failed attempt number ``attempt`` (1 is the first)."""
@@ -166,13 +174,33 @@ class Retry(Shape):
         return timedelta(seconds=min(grown, longest))
 
 
+def _as_count(given: object) -> object:
+    return int(given) if isinstance(given, bool) else given
+
+
 class Policies(Shape):
     overlap: OverlapPolicy = OverlapPolicy.SKIP
+    overlap_limit: Annotated[int, Field(ge=1, le=1000)] = 100
     catch_up: CatchUp = CatchUp()
     retry: Retry = Retry()
     timeout: Annotated[Duration, Field(le=timedelta(days=7))] = timedelta(minutes=1)
+    #: Of a whole run, with all its attempts and the waits between them.
+    run_timeout: Annotated[Duration, Field(le=timedelta(days=30))] | None = None
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
-    pause_on_failure: bool = False
+    #: The task pauses itself after so many failures in a row; 0 (or false) is never, true is 1.
+    pause_on_failure: Annotated[int, Field(ge=0, le=1000), BeforeValidator(_as_count)] = 0
+    priority: Annotated[int, Field(ge=1, le=5)] = 3  # 1 is the most urgent
+    #: Runs with the same key share the workers' slots fairly with those of other keys.
+    fairness_key: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    #: Names of limits and how many runs may hold each at once, whichever tasks they are of.
+    limits: Annotated[dict[Slug, Annotated[int, Field(ge=1, le=1000)]], Field(max_length=5)] = {}
+
+
+class FollowUps(Shape):
+    """Ids of the tasks that are run after a run of this one, by how it ended."""
+
+    on_success: Annotated[list[Slug], Field(max_length=10)] = []
+    on_failure: Annotated[list[Slug], Field(max_length=10)] = []  # failed or timed out
 
 
 class TaskSpec(Shape):
@@ -182,6 +210,7 @@ class TaskSpec(Shape):
     schedule: Schedule
     action: Action
     policies: Policies = Policies()
+    follow_ups: FollowUps = FollowUps()
     tags: Annotated[list[Tag], Field(max_length=20)] = []
     queue: Slug = "default"
 
@@ -203,6 +232,14 @@ class TaskState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Why a task is paused, and until when; without an instant until it is resumed."""
+
+    reason: str | None = None
+    until: datetime | None = None  # aware UTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A registered task as it is stored. All instants are aware UTC."""
 
@@ -220,6 +257,7 @@ class Task:
     last_status: RunStatus | None
     run_count: int
     failure_count: int
+    pause: Pause | None = None  # of a paused task
 
     @property
     def in_step(self) -> bool:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from onthedot.run import Run, Trigger
-from onthedot.task import TaskSpec, TaskState
+from onthedot.task import CatchUp, OverlapPolicy, TaskSpec, TaskState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,7 @@ class RunOrder:
     trigger: Trigger
     due_at: datetime  # aware UTC
     arguments: dict[str, Any] | None = None  # in the place of the action's own
+    overlap: OverlapPolicy | None = None  # in the place of the task's own
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,8 @@ class KeepTask:
     backfill: list[RunOrder] = field(default_factory=list)  # the same, beside the others
     unrecorded: list[Run] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)  # the latest requests that were taken
+    paused_until: datetime | None = None  # of a paused task that resumes by itself
+    failures: int = 0  # runs that failed in a row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +44,20 @@ class ReviseTask:
     spec: TaskSpec
     state: TaskState
     changed_at: datetime
+    paused_until: datetime | None = None  # of a paused task that resumes by itself
+    catch_up: CatchUp | None = (
+        None  # on resuming: for the occurrences of the pause; None skips them
+    )
+    let_finish: bool = False  # on deleting: a run that goes on comes to its end
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartRuns:
-    """Start runs that were asked for, one after the other."""
+    """Start runs that were asked for, in this order."""
 
     request_id: str
     orders: list[RunOrder]
+    at_once: int = 1  # of a backfill: how many runs may go on at the same time
 
 
 @dataclass(frozen=True, kw_only=True)
