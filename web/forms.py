@@ -8,7 +8,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,17 +22,26 @@ from web.shape_errors import field_errors, unstorable
 
 SCHEDULE_KINDS = ("once", "cron", "interval")
 ACTION_KINDS = ("http", "shell", "python", "workflow")
+#: Policies with a field of the same name; one that is left empty has its default.
 _POLICY_FIELDS = (
     "overlap",
+    "overlap_limit",
     "catch_up.keep",
     "catch_up.within",
     "retry.attempts",
     "retry.backoff",
     "retry.factor",
     "retry.max_backoff",
+    "retry.within",
     "timeout",
+    "run_timeout",
     "delivery",
+    "pause_on_failure",
+    "priority",
+    "fairness_key",
 )
+#: Those that may be empty and mean something then.
+_OPTIONAL = ("retry.within", "run_timeout", "pause_on_failure", "fairness_key")
 
 EMPTY: dict[str, str] = {
     "name": "",
@@ -67,15 +76,24 @@ EMPTY: dict[str, str] = {
     "workflow.queue": "default",
     "workflow.arguments": "[]",
     "policies.overlap": "skip",
+    "policies.overlap_limit": "100",
     "policies.catch_up.keep": "latest",
     "policies.catch_up.within": "1d",
     "policies.retry.attempts": "1",
     "policies.retry.backoff": "1s",
     "policies.retry.factor": "2",
     "policies.retry.max_backoff": "1m",
+    "policies.retry.within": "",
+    "policies.retry.not_on": "",
     "policies.timeout": "1m",
+    "policies.run_timeout": "",
     "policies.delivery": "at_least_once",
     "policies.pause_on_failure": "",
+    "policies.priority": "3",
+    "policies.fairness_key": "",
+    "policies.limits": "",
+    "follow_ups.on_success": "",
+    "follow_ups.on_failure": "",
     "version": "",
 }
 
@@ -128,7 +146,11 @@ class TaskForm:
             "schedule": self.schedule(),
             "action": self._action(),
             "policies": self._policies(),
-            "tags": [tag.strip() for tag in self.values["tags"].split(",") if tag.strip()],
+            "follow_ups": {
+                name: _listed(self.values[f"follow_ups.{name}"])
+                for name in ("on_success", "on_failure")
+            },
+            "tags": _listed(self.values["tags"]),
             "queue": self.values["queue"].strip(),
             "id": self.values["id"].strip() or None,
         }
@@ -239,13 +261,17 @@ class TaskForm:
         return _json(text) if self.values["http.body_format"] == "json" else text
 
     def _policies(self) -> dict[str, Any]:
+        limits = self._read("policies.limits", _limits)
         policies: dict[str, Any] = {
-            "pause_on_failure": bool(self.values["policies.pause_on_failure"])
+            "retry": {"not_on": _listed(self.values["policies.retry.not_on"])},
+            "limits": limits or {},
         }
         for name in _POLICY_FIELDS:
-            group, _, inner = name.rpartition(".")
-            place = policies.setdefault(group, {}) if group else policies
-            place[inner] = self.values[f"policies.{name}"].strip()
+            text = self.values[f"policies.{name}"].strip()
+            if text or name not in _OPTIONAL:
+                group, _, inner = name.rpartition(".")
+                place = policies.setdefault(group, {}) if group else policies
+                place[inner] = text
         return policies
 
 
@@ -269,6 +295,22 @@ def read_local(text: str, zone: ZoneInfo) -> datetime:
     if moment.astimezone(zone).replace(tzinfo=None) != local:
         raise ValueError(f"This time does not exist in {zone.key}: clocks jump over it that day.")
     return moment
+
+
+def _listed(text: str) -> list[str]:
+    """What commas divide."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _limits(text: str) -> dict[str, str]:
+    limits = {}
+    for item in text.replace(",", "\n").splitlines():
+        name, found, most = item.partition(":")
+        if item.strip() and not (found and name.strip() and most.strip()):
+            raise ValueError(f"Cannot read {item.strip()!r}. Write crm-api: 2, divided by commas.")
+        if item.strip():
+            limits[name.strip()] = most.strip()
+    return limits
 
 
 def _same_to_the_second(exact: datetime, shown: datetime) -> bool:
@@ -375,7 +417,20 @@ def _policy_values(spec: TaskSpec) -> dict[str, str]:
         "policies.retry.backoff": duration.write(policies.retry.backoff),
         "policies.retry.factor": f"{policies.retry.factor:g}",
         "policies.retry.max_backoff": duration.write(policies.retry.max_backoff),
+        "policies.retry.within": _optional(policies.retry.within),
+        "policies.retry.not_on": ", ".join(policies.retry.not_on),
         "policies.timeout": duration.write(policies.timeout),
+        "policies.run_timeout": _optional(policies.run_timeout),
         "policies.delivery": policies.delivery,
-        "policies.pause_on_failure": "on" if policies.pause_on_failure else "",
+        "policies.pause_on_failure": str(policies.pause_on_failure or ""),
+        "policies.priority": str(policies.priority),
+        "policies.fairness_key": policies.fairness_key or "",
+        "policies.limits": ", ".join(f"{name}: {most}" for name, most in policies.limits.items()),
+        "policies.overlap_limit": str(policies.overlap_limit),
+        "follow_ups.on_success": ", ".join(spec.follow_ups.on_success),
+        "follow_ups.on_failure": ", ".join(spec.follow_ups.on_failure),
     }
+
+
+def _optional(span: timedelta | None) -> str:
+    return duration.write(span) if span else ""

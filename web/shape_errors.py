@@ -19,6 +19,7 @@ _PATTERNS = {
     r"^[a-z0-9][a-z0-9_-]{0,99}$": _SLUG,
     r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}$": "Write 1 to 64 letters, digits and _ . : / -, beginning with a letter or a digit.",
     r"^[1-5](\d\d|xx)(\s*,\s*[1-5](\d\d|xx))*$": "Write statuses divided by commas, such as 2xx or 200,204.",
+    r"^([1-5]xx|[0-9]{1,3})$": "Write HTTP statuses such as 404 or 4xx, or exit codes such as 2.",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "Write letters, digits and _, not beginning with a digit.",
     r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "Write module:function, such as reports.daily:send.",
 }

@@ -259,10 +259,22 @@ FULL_TASKS = [
         "policies": {
             "overlap": "queue_one",
             "catch_up": {"keep": "all", "within": "36h"},
-            "retry": {"attempts": 5, "backoff": "500ms", "factor": 1.5, "max_backoff": "5m"},
+            "overlap_limit": 7,
+            "retry": {
+                "attempts": 5,
+                "backoff": "500ms",
+                "factor": 1.5,
+                "max_backoff": "5m",
+                "within": "1h",
+                "not_on": ["404", "5xx"],
+            },
             "timeout": "1h30m",
+            "run_timeout": "2h",
             "delivery": "at_most_once",
-            "pause_on_failure": True,
+            "pause_on_failure": 3,
+            "priority": 1,
+            "fairness_key": "customer 7",
+            "limits": {"crm-api": 2, "gpu": 1},
         },
         "tags": ["a:b", "c/d"],
     },
@@ -315,6 +327,28 @@ async def test_a_form_that_is_sent_back_unchanged_changes_nothing(
     after = await stored(web, "nightly")
     shown = ("name", "schedule", "action", "policies", "tags", "queue", "version")
     assert {name: after[name] for name in shown} == {name: before[name] for name in shown}
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "says"),
+    [
+        ("policies.limits", "crm-api", "Write crm-api: 2"),
+        ("policies.limits", "crm-api: 0", "Give 1 or more"),
+        ("policies.limits", "Crm: 1", "lower-case letters"),
+        ("policies.retry.not_on", "404 4x", "such as 404 or 4xx"),
+        ("policies.run_timeout", "0s", "longer than zero"),
+        ("policies.overlap_limit", "", "This is needed"),
+        ("policies.pause_on_failure", "-1", "Give 0 or more"),
+        ("follow_ups.on_success", "Not-a-slug", "lower-case letters"),
+    ],
+)
+async def test_a_policy_that_is_wrong_is_told_beside_its_field(
+    web: Web, field: str, text: str, says: str
+) -> None:
+    answer = await web("POST", "/tasks", data={**ONCE_FORM, field: text})
+    assert answer.status == 422
+    assert f'id="{field}-error"' in answer.text and says in answer.text
+    assert await count(web.settings.database_url, "tasks") == 0
 
 
 async def test_an_edit_is_refused_when_the_task_was_changed_meanwhile(web: Web) -> None:

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from onthedot.engine import workflow_id
 from onthedot.schedule import zones
 from onthedot.settings import Settings
-from onthedot.task import OverlapPolicy
 from web import rendering
 from web.pages import words
 from web.security import SESSION_COOKIE
@@ -28,14 +27,6 @@ NOTICES = {
     "deleted": ("good", "The task is deleted. Its runs stay in the log."),
     "started": ("good", "A run was asked for."),
     "cancelled": ("good", "The run is being cancelled."),
-}
-
-_OVERLAP = {
-    OverlapPolicy.SKIP: "skipped while its previous run goes on",
-    OverlapPolicy.QUEUE_ONE: "one waits for its previous run",
-    OverlapPolicy.QUEUE_ALL: "all wait for the previous run",
-    OverlapPolicy.CANCEL_RUNNING: "cancels its previous run",
-    OverlapPolicy.ALLOW: "runs beside its previous run",
 }
 
 
@@ -99,7 +90,7 @@ def dress(templates: Any) -> None:
         byte_count=lambda text: len(text.encode()),
         clock=words.clock,
         offset=words.offset,
-        overlap_words=_OVERLAP.__getitem__,
+        policy_words=words.policy_words,
         pretty=words.pretty,
         relative=words.relative,
         size=words.size,

@@ -67,15 +67,24 @@ LABELS = {
     "workflow.type": "Workflow type",
     "workflow.queue": "Its task queue",
     "workflow.arguments": "Arguments",
-    "policies.timeout": "Timeout",
+    "policies.timeout": "Timeout of an attempt",
+    "policies.run_timeout": "Timeout of the whole run",
+    "policies.overlap_limit": "At most",
     "policies.retry.attempts": "Attempts",
     "policies.retry.backoff": "Wait before the second attempt",
     "policies.retry.factor": "Factor",
     "policies.retry.max_backoff": "Longest wait",
+    "policies.retry.within": "No attempt later than",
+    "policies.retry.not_on": "Not tried again after",
+    "policies.pause_on_failure": "Pause the task after",
+    "policies.fairness_key": "Fairness key",
+    "policies.limits": "Limits",
+    "follow_ups.on_success": "When a run succeeded, run",
+    "follow_ups.on_failure": "When a run failed, run",
     "policies.catch_up.within": "How old a missed occurrence may be",
 }
 #: Errors in one of these open the part of the form that is folded.
-_FOLDED = ("policies.", "tags", "queue", "id")
+_FOLDED = ("policies.", "follow_ups.", "tags", "queue", "id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,17 @@ from zoneinfo import ZoneInfo
 
 from onthedot import duration, schedule
 from onthedot.run import Run
-from onthedot.task import Action, HttpAction, PythonAction, Schedule, ShellAction, WorkflowAction
+from onthedot.task import (
+    Action,
+    HttpAction,
+    OverlapPolicy,
+    Policies,
+    PythonAction,
+    Schedule,
+    ShellAction,
+    TaskSpec,
+    WorkflowAction,
+)
 
 #: Names of the statuses, states and triggers, as people say them.
 _SPOKEN = {"timed_out": "timed out", "catch_up": "catch-up"}
@@ -100,6 +110,65 @@ def action_summary(action: Action) -> str:
             return action.handler
         case WorkflowAction():
             return f"{action.type} on {action.queue}"
+
+
+def policy_words(spec: TaskSpec) -> list[tuple[str, str]]:
+    """What the policies of a task come to: those that everybody asks for, and those it has set."""
+    policies, usual = spec.policies, Policies()
+    return [
+        ("Timeout", _timeout_words(policies)),
+        ("Attempts", _retry_words(policies)),
+        ("Overlap", _OVERLAP[policies.overlap].format(policies.overlap_limit)),
+        ("Missed", _CATCH_UP[policies.catch_up.keep].format(span(policies.catch_up.within))),
+        *(
+            (name, text)
+            for name, value, unset, text in (
+                ("Delivery", policies.delivery, usual.delivery, "at most once"),
+                ("Pauses after", policies.pause_on_failure, 0, _failures(policies)),
+                ("Priority", policies.priority, usual.priority, f"{policies.priority} of 1 to 5"),
+                ("Fairness", policies.fairness_key, None, policies.fairness_key or ""),
+                ("Limits", policies.limits, {}, _limit_words(policies)),
+            )
+            if value != unset
+        ),
+    ]
+
+
+_OVERLAP = {
+    OverlapPolicy.SKIP: "skipped while its previous run goes on",
+    OverlapPolicy.QUEUE_ONE: "one waits for its previous run",
+    OverlapPolicy.QUEUE_ALL: "up to {} wait for its previous run",
+    OverlapPolicy.CANCEL_RUNNING: "cancels its previous run",
+    OverlapPolicy.ALLOW: "up to {} run at once",
+}
+_CATCH_UP = {
+    "all": "all are run, if no older than {}",
+    "latest": "the latest is run, if no older than {}",
+    "none": "none is run",
+}
+
+
+def _timeout_words(policies: Policies) -> str:
+    whole = policies.run_timeout
+    return f"{span(policies.timeout)} an attempt" + (f", {span(whole)} in all" if whole else "")
+
+
+def _retry_words(policies: Policies) -> str:
+    retry = policies.retry
+    if retry.attempts == 1:
+        return "1"
+    wait = f"{retry.attempts}, with waits from {span(retry.backoff)} to {span(retry.max_backoff)}"
+    within = f", none later than {span(retry.within)}" if retry.within else ""
+    return wait + within + (f", none after {', '.join(retry.not_on)}" if retry.not_on else "")
+
+
+def _failures(policies: Policies) -> str:
+    number = policies.pause_on_failure
+    return "a failure" if number == 1 else f"{number} failures in a row"
+
+
+def _limit_words(policies: Policies) -> str:
+    return ", ".join(f"{name} (at most {most} at once)" for name, most in policies.limits.items())
 
 
 @lru_cache(maxsize=4096)
