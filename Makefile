@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Most of a test's time is waiting, so that more of them than there are cores go on at once.
+TEST_PROCESSES := 3
 INSTALLED_BY := pyproject.toml constraints.txt hatch_build.py
 # pip's own lines, but for the errors, become one line, which counts where somebody watches.
 QUIETLY := awk -v watched="$$(test -t 2 && echo yes || true)" \
@@ -23,7 +25,7 @@ up: $(VENV)/.installed-run ## install, and run the whole of Onthedot here (ARGS=
 	@exec $(BIN)/onthedot up $(ARGS)
 
 test: $(VENV)/.installed-dev browser ## run the tests (ARGS="-k overlap" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, lint, types and import contracts
 	$(BIN)/ruff format --check .
