@@ -120,16 +120,8 @@ def worker(
             return 1
         return 0
 
-    async def work_and_leave() -> None:
-        code = await work()
-        sys.stderr.flush()
-        # Neither the loop nor the interpreter is wound up: a pool that was not closed holds up
-        # the first, and the SDK's core can abort the second after all has gone well.
-        os._exit(code)
-
     # A thousand runs due at one instant start in half the time on this loop.
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work_and_leave())
+    _run_and_leave(work, uvloop.new_event_loop)
 
 
 @app.command()
@@ -151,6 +143,41 @@ def doctor() -> None:
         typer.echo(str(finding))
     if not all(finding.is_well for finding in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    sample: Annotated[
+        int, typer.Option(min=1, help="How many of the open workflows, taken at random.")
+    ] = 200,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="The workflow of this task; may be repeated."),
+    ] = None,
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A saved history instead; may be repeated."),
+    ] = None,
+) -> None:
+    """See whether open tasks would go on with the code that is installed here.
+
+    Run it with a new version before its workers are rolled out. Nothing is changed by it.
+    """
+    from onthedot import replay as replaying
+
+    async def work() -> int:
+        try:
+            if history:
+                report = await replaying.replay_files(history)
+            else:
+                report = await replaying.replay_open(_settings(), sample=sample, tasks=task or ())
+        except OnthedotError as error:
+            typer.echo(f"onthedot: {error}", err=True)
+            return 1
+        typer.echo(replaying.in_words(report))
+        return 1 if report.failures else 0
+
+    _run_and_leave(work)
 
 
 @app.command("sign-in")
@@ -196,6 +223,26 @@ def show_settings() -> None:
         typer.echo(f"    default: {default.get(variable) or 'none'}")
         if given.get(variable) != default.get(variable):
             typer.echo(f"    now:     {masked(one.name, given[variable])}")
+
+
+def _run_and_leave(
+    work: Callable[[], Awaitable[int]],
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """End this process with the code that ``work`` returns.
+
+    Neither the loop nor the interpreter is wound up: a pool that was not closed holds up the first,
+    and the SDK's core can abort the second after all has gone well.
+    """
+
+    async def work_and_leave() -> None:
+        code = await work()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(work_and_leave())
 
 
 def _settings() -> Settings:

@@ -35,6 +35,13 @@ _LIMITS = (
 )
 _LIMIT = 20_000
 
+# A workflow whose workers have the wrong code is named as such after three tries, and is tried
+# again within a minute, so that it goes on soon after they are taken back.
+_WHEN_SUSPENDED = (
+    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=3",
+    'history.workflowTaskRetryMaxInterval="60s"',
+)
+
 
 def find(program: str = "temporal") -> str:
     """The path of ``program``, beside our Python or on PATH; raise EngineUnavailable."""
@@ -69,6 +76,7 @@ class TemporalServer:
         command += [f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS]
         command += [f"--search-attribute={name}={kind}" for name, kind in SEARCH_ATTRIBUTES.items()]
         command += [f"--dynamic-config-value={name}={_LIMIT}" for name in _LIMITS]
+        command += [f"--dynamic-config-value={value}" for value in _WHEN_SUSPENDED]
         if self.ui_port is None:
             return [*command, "--headless"]
         return [*command, f"--ui-port={self.ui_port}", "--ui-disable-news-fetch"]

@@ -1,6 +1,11 @@
-"""How workflow code is run."""
+"""Which workflows there are, and how their code is run."""
 
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
+
+from workflows.task import TaskWorkflow
+from workflows.upkeep import UpkeepWorkflow
+
+WORKFLOWS: tuple[type, ...] = (TaskWorkflow, UpkeepWorkflow)
 
 
 def workflow_runner() -> WorkflowRunner:

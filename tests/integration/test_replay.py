@@ -9,9 +9,7 @@ from temporalio.worker import Replayer
 
 from onthedot.engine import DATA_CONVERTER
 from tests.histories.record import BRANCHES, CONTINUED, FOLDER, LARGEST, short
-from workflows.runner import workflow_runner
-from workflows.task import TaskWorkflow
-from workflows.upkeep import UpkeepWorkflow
+from workflows.runner import WORKFLOWS, workflow_runner
 
 _WHAT_TO_DO = """\
 The workflow does something else now than when {name} was recorded: {error}
@@ -29,7 +27,7 @@ def _events(name: str) -> dict[str, list[dict[str, object]]]:
 
 async def _replay(name: str, events: dict[str, list[dict[str, object]]]) -> Exception | None:
     replayer = Replayer(
-        workflows=[TaskWorkflow, UpkeepWorkflow],
+        workflows=WORKFLOWS,
         workflow_runner=workflow_runner(),
         data_converter=DATA_CONVERTER,
     )

@@ -1,5 +1,6 @@
 """The overview, what runs when, who does the work, and the choice of a zone."""
 
+import contextlib
 import heapq
 import time
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from starlette.responses import RedirectResponse, Response
 from onthedot.database import lists
 from onthedot.database.pool import connection
 from onthedot.engine import EngineHealth
+from onthedot.errors import EngineUnavailable
 from onthedot.schedule import due_times, zones
+from onthedot.suspension import REMEDY, count_suspended
 from onthedot.task import Task
 from web.pages.look import ZONE_COOKIE, show
 from web.pages.query import choice
@@ -72,7 +75,7 @@ async def overview(request: Request, services: Given, caller: Admin) -> Response
         upcoming=upcoming,
         runs=runs.items,
         names=names,
-        health=parts(await engine_health(request, services), figures),
+        health=await parts(request, services, figures),
     )
 
 
@@ -125,30 +128,41 @@ def occurrences(tasks: list[Task], now: datetime, end: datetime) -> Iterator[Occ
 async def workers(request: Request, services: Given, caller: Admin) -> Response:
     async with connection(services.pool) as conn:
         figures = await lists.figures(conn, now=datetime.now(UTC))
-    health = await engine_health(request, services)
     return show(
         request,
         "workers",
         section="/workers",
         stream="/events",
-        health=parts(health, figures),
-        engine=health,
+        health=await parts(request, services, figures),
+        engine=(await _ask_engine(request, services)).health,
     )
 
 
-async def engine_health(request: Request, services: Services) -> EngineHealth:
-    """What the engine said of itself and its workers, at most some seconds ago."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the engine said of itself, its workers and its workflows, and when."""
+
+    at: float
+    health: EngineHealth
+    suspended: int
+
+
+async def _ask_engine(request: Request, services: Services) -> _Asked:
+    """What the engine said, at most some seconds ago."""
     state = request.app.state
-    asked_at, known = getattr(state, "engine_health", (0.0, None))
-    if known is None or time.monotonic() - asked_at > _ASK_ENGINE_EVERY:
-        known = await services.engine.health()
-        state.engine_health = (time.monotonic(), known)
-    found: EngineHealth = known
-    return found
+    known: _Asked | None = getattr(state, "engine_asked", None)
+    if known is None or time.monotonic() - known.at > _ASK_ENGINE_EVERY:
+        health, suspended = await services.engine.health(), 0
+        with contextlib.suppress(EngineUnavailable):
+            suspended = await count_suspended(services.engine)
+        known = state.engine_asked = _Asked(time.monotonic(), health, suspended)
+    return known
 
 
-def parts(engine: EngineHealth, figures: lists.Figures) -> list[Part]:
-    """Postgres has just given ``figures``, so it answers."""
+async def parts(request: Request, services: Services, figures: lists.Figures) -> list[Part]:
+    """How each part is. Postgres has just given ``figures``, so it answers."""
+    asked = await _ask_engine(request, services)
+    engine = asked.health
     found = [Part("Postgres", "ok", "It answers, and keeps the tasks and the log.")]
     if not engine.reachable:
         return [
@@ -162,6 +176,9 @@ def parts(engine: EngineHealth, figures: lists.Figures) -> list[Part]:
     if waiting:
         text = f"{waiting} not yet with the engine; they are sent again by themselves."
         found.append(Part("Changes", "pending", text))
+    if asked.suspended:
+        text = f"{asked.suspended} suspended: the workers' code does not fit them. {REMEDY}"
+        found.append(Part("Tasks", "down", text))
     return found
 
 

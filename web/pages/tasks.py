@@ -1,5 +1,6 @@
 """The list of scheduled tasks, a task, and what one does to it with a button."""
 
+import contextlib
 from datetime import UTC, datetime
 from itertools import islice
 from statistics import median
@@ -10,8 +11,10 @@ from starlette.responses import RedirectResponse, Response
 
 from onthedot.database import lists, tasks
 from onthedot.database.pool import connection
+from onthedot.errors import EngineUnavailable
 from onthedot.run import Run
 from onthedot.schedule import due_times, zones
+from onthedot.suspension import REMEDY, Suspension, suspension
 from onthedot.task import CronSchedule, Task, TaskState, as_json
 from web.forms import ACTION_KINDS
 from web.pages import words
@@ -19,7 +22,7 @@ from web.pages.look import done, show, temporal_workflow, viewer_zone
 from web.pages.query import Key, choice, pages, plain
 from web.rendering import page
 from web.security import Admin, local_path
-from web.services import Given
+from web.services import Given, Services
 
 router = APIRouter()
 
@@ -90,7 +93,15 @@ async def show_task(request: Request, services: Given, caller: Admin, task_id: K
         due_zone=_zone(task) or viewer_zone(request),
         definition=words.pretty({"id": task.id, **as_json(task.spec)}),
         temporal_workflow=temporal_workflow(services.settings, task_id),
+        suspended=await _suspended(services, task_id),
+        suspended_remedy=REMEDY,
     )
+
+
+async def _suspended(services: Services, task_id: str) -> Suspension | None:
+    with contextlib.suppress(EngineUnavailable):  # the page tells of it elsewhere
+        return await suspension(services.engine, task_id)
+    return None
 
 
 def _lags(runs: list[Run]) -> dict[str, float | None]:
