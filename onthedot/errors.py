@@ -7,6 +7,7 @@ OnthedotError
 ├── Conflict                the request does not fit the present state
 │   ├── TaskExists          the id is taken
 │   ├── VersionMismatch     If-Match named another version
+│   ├── CountMismatch       a change of many tasks named another number of them
 │   └── KeyReused           an Idempotency-Key came again with another request
 ├── NotAllowed
 │   ├── Unauthenticated     no key or session, or one that is not valid
@@ -16,7 +17,7 @@ OnthedotError
     └── EngineUnavailable   Temporal, or every worker, does not answer
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,14 @@ class TaskExists(Conflict):
 
 class VersionMismatch(Conflict):
     """The task has been changed since the version that was named."""
+
+
+class CountMismatch(Conflict):
+    """The filter finds another number of tasks than was named."""
+
+    def __init__(self, message: str, count: int, sample: Sequence[str]) -> None:
+        self.count, self.sample = count, list(sample)
+        super().__init__(message)
 
 
 class KeyReused(Conflict):

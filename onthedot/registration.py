@@ -1,61 +1,50 @@
 """The registration service: validates, stores what is desired, then tells the task's workflow.
 
 The row comes first. When the engine does not answer the row stands, the result's ``in_step`` is
-False, and upkeep sends it again.
+False, and upkeep sends it again. Each change makes a version, which is kept with who made it.
 """
 
-import asyncio
-import contextlib
-import hashlib
-import json
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
-from typing import Any
 
-from activities.checks import check_action, takes_time
-from onthedot import schedule
-from onthedot.database import runs as log
+from onthedot import catching_up, schedule
+from onthedot.catching_up import CaughtUp
 from onthedot.database import tasks
-from onthedot.database.pool import Connection, Pool, connection, transaction
-from onthedot.database.tasks import Request
+from onthedot.database.pool import Pool, connection, transaction
+from onthedot.database.tasks import Change
 from onthedot.engine import Engine
 from onthedot.errors import (
     Conflict,
-    DatabaseUnavailable,
     EngineUnavailable,
     FieldError,
     InvalidInput,
-    KeyReused,
     NotFound,
     TaskExists,
     VersionMismatch,
 )
-from onthedot.run import Run, RunStatus, Trigger, requested_run_id
+from onthedot.idempotency import bind, fingerprint, subject_of
+from onthedot.marks import Marks
+from onthedot.requests import Requests
 from onthedot.settings import Settings
-from onthedot.task import (
-    MAX_DEFINITION_BYTES,
-    PythonAction,
-    Task,
-    TaskRegistration,
-    TaskSpec,
-    TaskState,
-)
-from onthedot.task_workflows import TaskWorkflows
+from onthedot.task import CatchUp, Pause, Task, TaskRegistration, TaskSpec, TaskState
+from onthedot.versions import What
 
-MOST_BACKFILLED = 1000
-_TRIES = 10  # for a change without If-Match that meets others
+_TRIES = 100  # for a change without If-Match that meets others
+_LONGEST_PAUSE = timedelta(days=3650)
 
 
-class Registration:
-    """Registers, changes and asks of tasks. Stateless: any number may run."""
+class Registration(Requests):
+    """Registers and changes tasks, and asks of them. Stateless: any number may run.
+
+    A change takes ``if_version``, the version that it must find, and ``key``, an Idempotency-Key.
+    Unless it says otherwise it raises NotFound, VersionMismatch, KeyReused, DatabaseUnavailable.
+    """
 
     def __init__(self, settings: Settings, pool: Pool, engine: Engine) -> None:
-        self._settings, self._pool = settings, pool
-        self._workflows = TaskWorkflows(engine)
-        self._marks = _Marks(pool, self.apply_again)
+        super().__init__(settings, pool, engine)
+        self._marks = Marks(pool, self.apply_again)
 
     async def close(self) -> None:
         await self._marks.close()
@@ -65,170 +54,214 @@ class Registration:
 
         Raise InvalidInput, TaskExists, KeyReused or DatabaseUnavailable; then nothing is stored.
         """
-        print_ = _fingerprint("register", sent.model_dump(mode="json"))
-        if key and (task_id := await self._subject(key, print_)):
-            return await self._hand_over(await self._task(task_id), again=True)
+        print_ = fingerprint("register", sent.model_dump(mode="json"))
+        if key:
+            async with connection(self._pool) as conn:
+                before = await subject_of(conn, key, print_)
+            if before:
+                return await self._hand_over(await self._task(before), again=True)
         now = datetime.now(UTC)
         task_id = sent.id or f"task-{uuid.uuid4().hex[:12]}"
-        spec = await self._accept(task_id, sent.spec(), now)
+        spec = await self._acceptance.accept(task_id, sent.spec(), now)
         task, again = await self._store_new(task_id, spec, by, now, key, print_)
         return await self._hand_over(task, again=again)
 
     async def revise(
-        self, task_id: str, spec: TaskSpec, *, by: str, if_version: int | None = None
+        self,
+        task_id: str,
+        spec: TaskSpec,
+        *,
+        by: str,
+        if_version: int | None = None,
+        key: str | None = None,
     ) -> Task:
-        """Give the task another definition; raise as ``register``, NotFound or VersionMismatch."""
-        now = datetime.now(UTC)
+        """Give the task another definition; raise InvalidInput when it cannot be accepted."""
 
-        async def revised(task: Task) -> tuple[TaskSpec, TaskState]:
-            same = spec.schedule == task.spec.schedule
-            accepted = await self._accept(task.id, spec, now, check_schedule=not same)
-            revived = task.state is TaskState.FINISHED and not same
-            return accepted, TaskState.ACTIVE if revived else task.state
+        async def revised(task: Task) -> Change:
+            return await self._defined(task, spec, What.REVISED)
 
-        return await self._change(task_id, revised, by, if_version)
+        print_ = fingerprint("revise", [task_id, spec.model_dump(mode="json")])
+        return await self._change(task_id, revised, by, if_version, key, print_)
 
-    async def pause(self, task_id: str, *, by: str, if_version: int | None = None) -> Task:
-        """Let the task's occurrences be skipped; raise NotFound, Conflict, VersionMismatch."""
-        return await self._change(task_id, _to(TaskState.PAUSED), by, if_version)
+    async def restore(
+        self,
+        task_id: str,
+        version: int,
+        *,
+        by: str,
+        if_version: int | None = None,
+        key: str | None = None,
+        reason: str | None = None,
+    ) -> Task:
+        """Give the task the definition that it had as ``version``; a deleted one comes back active.
 
-    async def resume(self, task_id: str, *, by: str, if_version: int | None = None) -> Task:
-        """Let the task's occurrences run again; raise NotFound, Conflict, VersionMismatch."""
-        return await self._change(task_id, _to(TaskState.ACTIVE), by, if_version)
+        Raise NotFound also when there is no such version, InvalidInput when its definition cannot
+        be accepted any more.
+        """
+        async with connection(self._pool) as conn:
+            await tasks.get_task(conn, task_id)
+            earlier = await tasks.get_version(conn, task_id, version)
 
-    async def delete(self, task_id: str, *, by: str, if_version: int | None = None) -> Task:
-        """Take the task back: a run that goes on ends, none follows, its log stays."""
-        return await self._change(task_id, _to(TaskState.DELETED), by, if_version)
+        async def restored(task: Task) -> Change:
+            why = reason or f"version {version}"
+            return await self._defined(task, earlier.spec, What.RESTORED, why)
 
-    async def trigger(
+        print_ = fingerprint("restore", [task_id, version])
+        return await self._change(task_id, restored, by, if_version, key, print_, also_deleted=True)
+
+    async def pause(
         self,
         task_id: str,
         *,
         by: str,
+        if_version: int | None = None,
         key: str | None = None,
-        arguments: dict[str, Any] | None = None,
         reason: str | None = None,
-    ) -> Run:
-        """Ask for a run now, with ``arguments`` over those of a Python action.
+        until: datetime | None = None,
+    ) -> Task:
+        """Let the task's occurrences be skipped, until ``until`` (aware) or until it is resumed.
 
-        Returns the run as it waits; raise NotFound, InvalidInput, KeyReused, DatabaseUnavailable.
+        A pause with a reason or an end replaces the one before. Raise Conflict when the task is
+        finished, InvalidInput when ``until`` is no instant ahead.
         """
-        task = await self._task(task_id)
-        if arguments is not None:
-            await self._check_arguments(task, arguments)
-        print_ = _fingerprint("trigger", [task_id, arguments])
-        order: dict[str, Any] = {"trigger": Trigger.MANUAL, "arguments": arguments}
-        due_at = [datetime.now(UTC)]
-        return (await self._ask_for_runs(task, due_at, order, print_, by, key, reason))[0]
+        now = datetime.now(UTC)
+        _check_until(until, now)
 
-    async def backfill(
-        self, task_id: str, start: datetime, end: datetime, *, by: str, key: str | None = None
-    ) -> list[Run]:
-        """Ask for the runs of each due time from ``start`` to ``end``, one after the other."""
-        task = await self._task(task_id)
-        due_at = _range(task, start, end)
-        print_ = _fingerprint("backfill", [task_id, str(start), str(end)])
-        return await self._ask_for_runs(
-            task, due_at, {"trigger": Trigger.BACKFILL}, print_, by, key, None
-        )
+        async def paused(task: Task) -> Change:
+            _refuse_finished(task)
+            pause = task.pause
+            if pause is None or reason is not None or until is not None:
+                since = pause.since if pause else now
+                pause = Pause(reason=reason, until=until, since=since, by=by)
+            return _state_change(task, What.PAUSED, TaskState.PAUSED, reason, pause=pause)
 
-    async def rerun(self, run_id: str, *, by: str, key: str | None = None) -> Run:
-        """Ask for a run of the same task now."""
-        async with connection(self._pool) as conn:
-            run = await log.get_run(conn, run_id)
-        return await self.trigger(run.task_id, by=by, key=key, reason=f"rerun of {run_id}")
+        print_ = fingerprint("pause", [task_id, reason, until])
+        return await self._change(task_id, paused, by, if_version, key, print_)
 
-    async def cancel_run(self, run_id: str, *, by: str, key: str | None = None) -> Run:
-        """Ask a run to stop. Returns it as it is now: a run takes a moment to end.
+    async def resume(
+        self,
+        task_id: str,
+        *,
+        by: str,
+        if_version: int | None = None,
+        key: str | None = None,
+        reason: str | None = None,
+        catch_up: CatchUp | None = None,
+    ) -> Task:
+        """Let the task's occurrences run again, and those of its pause as ``catch_up`` says.
 
-        Raise NotFound, or Conflict when it has ended.
+        Without it they stay skipped. Raise Conflict when the task is finished.
         """
-        print_ = _fingerprint("cancel", run_id)
-        async with transaction(self._pool) as conn:
-            run = await log.get_run(conn, run_id)
-            request = _request("cancel", run.task_id, {"run_id": run_id}, by)
-            if key and not await tasks.remember_key(conn, key, print_, request.id):
-                await _bound(conn, key, print_)
-                return run
-            if run.status.is_final:
-                raise Conflict(f"the run {run_id!r} has ended already: {run.status}")
-            await tasks.insert_request(conn, request, now=datetime.now(UTC))
-        await self.send(request)
-        async with connection(self._pool) as conn:
-            return await log.get_run(conn, run_id)
+
+        async def resumed(task: Task) -> Change:
+            _refuse_finished(task)
+            return _state_change(task, What.RESUMED, TaskState.ACTIVE, reason, catch_up=catch_up)
+
+        print_ = fingerprint("resume", [task_id, catch_up and catch_up.model_dump(mode="json")])
+        return await self._change(task_id, resumed, by, if_version, key, print_)
+
+    async def preview_resume(self, task_id: str, catch_up: CatchUp | None = None) -> CaughtUp:
+        """How many runs ``resume`` would start now; nothing is changed. Raise NotFound, Conflict."""
+        task, now = await self._task(task_id), datetime.now(UTC)
+        _refuse_finished(task)
+        since = (task.pause.since if task.pause else None) or now
+        return catching_up.count(task.spec.schedule, task.id, since, now, catch_up)
+
+    async def delete(
+        self,
+        task_id: str,
+        *,
+        by: str,
+        if_version: int | None = None,
+        key: str | None = None,
+        reason: str | None = None,
+        let_finish: bool = False,
+    ) -> Task:
+        """Take the task back: none of its runs follows, its log stays.
+
+        A run that goes on is cancelled, or with ``let_finish`` comes to its end.
+        """
+
+        async def deleted(task: Task) -> Change:
+            return _state_change(
+                task, What.DELETED, TaskState.DELETED, reason, let_finish=let_finish
+            )
+
+        print_ = fingerprint("delete", [task_id, let_finish])
+        return await self._change(task_id, deleted, by, if_version, key, print_)
 
     async def apply_again(self, task: Task) -> bool:
         """Send a task whose workflow may not know of it; False when the engine does not answer."""
         return (await self._hand_over(task, again=True)).in_step
 
-    async def send(self, request: Request) -> bool:
-        """Send a stored request to its task's workflow; False when the engine does not answer."""
-        try:
-            if request.kind == "cancel":
-                taken = await self._workflows.cancel_run(request.task_id, request)
-            else:
-                async with connection(self._pool) as conn:
-                    task = await tasks.get_task(conn, request.task_id)
-                taken = await self._workflows.start_runs(task, request)
-        except EngineUnavailable:
-            return False
-        async with connection(self._pool) as conn:
-            if not taken:  # there is no workflow that could end its runs
-                await log.cancel_runs(conn, request.run_ids, now=datetime.now(UTC))
-            await tasks.mark_sent(conn, request.id)
-        return True
-
-    async def _accept(
-        self, task_id: str, spec: TaskSpec, now: datetime, *, check_schedule: bool = True
-    ) -> TaskSpec:
-        """The definition as it is stored; raise InvalidInput with all that is wrong with it."""
-        size = len(spec.model_dump_json().encode())
-        if size > MAX_DEFINITION_BYTES:
-            remedy = f"keep it under {MAX_DEFINITION_BYTES} bytes"
-            raise InvalidInput(FieldError("task", f"{size} bytes", "too large", remedy))
-        wrong = schedule.check(spec.schedule, now, task_id) if check_schedule else []
-        wrong += await self._check_action(spec)
-        InvalidInput.raise_if_any(wrong)
-        return spec.model_copy(update={"schedule": schedule.resolve(spec.schedule, now)})
-
-    async def _check_action(self, spec: TaskSpec) -> list[FieldError]:
-        if takes_time(spec.action, self._settings):
-            return await asyncio.to_thread(check_action, spec.action, self._settings, spec.queue)
-        return check_action(spec.action, self._settings, spec.queue)
-
-    async def _check_arguments(self, task: Task, arguments: dict[str, Any]) -> None:
-        action = task.spec.action
-        if not isinstance(action, PythonAction):
-            remedy = "only a task with a python action takes arguments; leave them out"
-            raise InvalidInput(FieldError("arguments", arguments, "not taken", remedy))
-        merged = action.model_copy(update={"arguments": {**action.arguments, **arguments}})
-        spec = task.spec.model_copy(update={"action": merged})
-        InvalidInput.raise_if_any(await self._check_action(spec))
-
-    async def _task(self, task_id: str) -> Task:
-        async with connection(self._pool) as conn:
-            task = await tasks.get_task(conn, task_id)
-        if task.state is TaskState.DELETED:
-            raise NotFound(f"the task {task_id!r} was deleted")
-        return task
+    async def _defined(
+        self, task: Task, spec: TaskSpec, what: What, reason: str | None = None
+    ) -> Change:
+        """The change that gives ``task`` the definition ``spec``."""
+        deleted = task.state is TaskState.DELETED
+        same = spec.schedule == task.spec.schedule and not deleted
+        accepted = await self._acceptance.accept(
+            task.id, spec, datetime.now(UTC), check_schedule=not same
+        )
+        revived = deleted or (task.state is TaskState.FINISHED and not same)
+        return Change(
+            what=what,
+            spec=accepted,
+            state=TaskState.ACTIVE if revived else task.state,
+            pause=task.pause,
+            reason=reason,
+            # a resuming of which the engine does not know yet is told with this change
+            catch_up=None if task.in_step else task.catch_up,
+        )
 
     async def _change(
         self,
         task_id: str,
-        changed: "_Change",
+        changed: Callable[[Task], Awaitable[Change]],
         by: str,
         if_version: int | None,
+        key: str | None,
+        print_: str,
+        *,
+        also_deleted: bool = False,
     ) -> Task:
         for _ in range(_TRIES):
-            task = await self._task(task_id)
+            async with connection(self._pool) as conn:
+                made_before = await subject_of(conn, key, print_) if key else None
+                task = await tasks.get_task(conn, task_id)
+            if made_before:
+                return await self._hand_over(task)
+            if task.state is TaskState.DELETED and not also_deleted:
+                raise NotFound(f"the task {task_id!r} was deleted")
             if if_version is not None and task.version != if_version:
                 raise VersionMismatch(f"the task is at version {task.version}, not {if_version}")
-            spec, state = await changed(task)
-            if (spec, state) == (task.spec, task.state):
-                return task
-            if after := await self._store(task, spec, state, by):
+            change = await changed(task)
+            if not change.changes(task):
+                return await self._leave(task, key, print_)
+            if after := await self._store(task, change, by, key, print_):
                 return await self._hand_over(after)
         raise VersionMismatch("the task is being changed by others; try again")
+
+    async def _leave(self, task: Task, key: str | None, print_: str) -> Task:
+        """The task as it is; the key stands for that answer, also after later changes."""
+        if key:
+            async with connection(self._pool) as conn:
+                await bind(conn, key, print_, task.id)
+        return task
+
+    async def _store(
+        self, task: Task, change: Change, by: str, key: str | None, print_: str
+    ) -> Task | None:
+        now = datetime.now(UTC)
+        active = change.state is TaskState.ACTIVE
+        due_at = schedule.next_due(change.spec.schedule, task.id, now) if active else None
+        one_commit = transaction if key else connection  # a single statement is its own
+        async with one_commit(self._pool) as conn:
+            after = await tasks.change_task(conn, task, change, by=by, now=now, next_due_at=due_at)
+            # The same request waits for this one at the task's row, and finds the key afterwards.
+            if after:
+                await bind(conn, key, print_, task.id)
+        return after
 
     async def _store_new(
         self, task_id: str, spec: TaskSpec, by: str, now: datetime, key: str | None, print_: str
@@ -237,23 +270,14 @@ class Registration:
         due_at = schedule.next_due(spec.schedule, task_id, now)
         one_commit = transaction if key else connection  # a single statement is its own
         async with one_commit(self._pool) as conn:
-            if key and not await tasks.remember_key(conn, key, print_, task_id):
-                return await tasks.get_task(conn, await _bound(conn, key, print_)), True
+            if before := await bind(conn, key, print_, task_id):
+                return await tasks.get_task(conn, before), True
             task = await tasks.insert_task(conn, task_id, spec, by=by, now=now, next_due_at=due_at)
             if task is None:
                 remedy = "Choose another, leave it out to get one, or change that task by PUT"
                 taken = FieldError("id", task_id, "is taken", remedy)
                 raise TaskExists(f"a task with the id {task_id!r} exists already", taken)
         return task, False
-
-    async def _store(self, task: Task, spec: TaskSpec, state: TaskState, by: str) -> Task | None:
-        now = datetime.now(UTC)
-        active = state is TaskState.ACTIVE
-        due_at = schedule.next_due(spec.schedule, task.id, now) if active else None
-        async with connection(self._pool) as conn:
-            return await tasks.change_task(
-                conn, task, spec=spec, state=state, by=by, now=now, next_due_at=due_at
-            )
 
     async def _hand_over(self, task: Task, *, again: bool = False) -> Task:
         if task.in_step and not again:
@@ -265,136 +289,40 @@ class Registration:
         self._marks.add(task.id, task.version)
         return replace(task, engine_version=task.version)
 
-    async def _ask_for_runs(
-        self,
-        task: Task,
-        due_at: list[datetime],
-        order: dict[str, Any],
-        print_: str,
-        by: str,
-        key: str | None,
-        reason: str | None,
-    ) -> list[Run]:
-        kind = "backfill" if order["trigger"] is Trigger.BACKFILL else "trigger"
-        request = _request(kind, task.id, {}, by)
-        ids = [(requested_run_id(task.id, due, request.id), due) for due in due_at]
-        orders = [{"run_id": one, "due_at": due.isoformat(), **order} for one, due in ids]
-        request.body["orders"] = orders
-        async with transaction(self._pool) as conn:
-            if key and not await tasks.remember_key(conn, key, print_, request.id):
-                return await _runs_of(conn, await _bound(conn, key, print_))
-            await log.insert_waiting(
-                conn, task.id, task.version, order["trigger"], ids, reason=reason
-            )
-            await tasks.insert_request(conn, request, now=datetime.now(UTC))
-            await tasks.tell(conn, task.id, runs=True)
-        await self.send(request)
-        return [_waiting(task, one, due, order["trigger"], reason) for one, due in ids]
 
-    async def _subject(self, key: str, print_: str) -> str | None:
-        async with connection(self._pool) as conn:
-            return await _bound(conn, key, print_) if await tasks.get_key(conn, key) else None
-
-
-class _Marks:
-    """Writes down, some at a time, which versions the engine has taken.
-
-    Nobody waits for it: a mark that is lost makes upkeep send the same version again.
-    """
-
-    def __init__(self, pool: Pool, apply: Callable[[Task], Awaitable[object]]) -> None:
-        self._pool, self._apply = pool, apply
-        self._taken: dict[str, int] = {}
-        self._writer: asyncio.Task[None] | None = None
-
-    def add(self, task_id: str, version: int) -> None:
-        self._taken[task_id] = version
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write(), name="engine versions")
-
-    async def close(self) -> None:
-        if self._writer:
-            await self._writer
-
-    async def _write(self) -> None:
-        while self._taken:
-            await asyncio.sleep(0.02)
-            taken, self._taken = sorted(self._taken.items()), {}
-            with contextlib.suppress(DatabaseUnavailable):
-                async with connection(self._pool) as conn:
-                    overtaken = await tasks.mark_taken(conn, taken)
-                # A change that came before the start found no workflow that it could be told to.
-                for task in overtaken:
-                    await self._apply(task)
-
-
-_Change = Callable[[Task], Awaitable[tuple[TaskSpec, TaskState]]]
-
-
-def _to(state: TaskState) -> _Change:
-    async def changed(task: Task) -> tuple[TaskSpec, TaskState]:
-        if task.state is TaskState.FINISHED and state is not TaskState.DELETED:
-            raise Conflict(f"the task {task.id!r} is finished: give it another schedule")
-        return task.spec, state
-
-    return changed
-
-
-def _fingerprint(kind: str, request: Any) -> str:
-    return hashlib.sha256(json.dumps([kind, request], sort_keys=True).encode()).hexdigest()
-
-
-async def _bound(conn: Connection, key: str, print_: str) -> str:
-    """What an Idempotency-Key made; raise KeyReused when that was another request."""
-    found = await tasks.get_key(conn, key)
-    if found is None or found[0] != print_:
-        raise KeyReused(f"the Idempotency-Key {key!r} was used for another request")
-    return found[1]
-
-
-def _request(kind: str, task_id: str, body: dict[str, Any], by: str) -> Request:
-    return Request(id=uuid.uuid4().hex, task_id=task_id, kind=kind, body=body, created_by=by)
-
-
-async def _runs_of(conn: Connection, request_id: str) -> list[Run]:
-    request = await tasks.get_request(conn, request_id)
-    orders = request.body["orders"] if request else []
-    return await log.some_runs(conn, [one["run_id"] for one in orders])
-
-
-def _waiting(
-    task: Task, run_id: str, due_at: datetime, trigger: Trigger, reason: str | None
-) -> Run:
-    return Run(
-        run_id=run_id,
-        task_id=task.id,
-        task_version=task.version,
-        trigger=trigger,
-        due_at=due_at,
-        status=RunStatus.WAITING,
+def _state_change(
+    task: Task,
+    what: What,
+    state: TaskState,
+    reason: str | None,
+    *,
+    pause: Pause | None = None,
+    catch_up: CatchUp | None = None,
+    let_finish: bool = False,
+) -> Change:
+    return Change(
+        what=what,
+        spec=task.spec,
+        state=state,
         reason=reason,
+        pause=pause,
+        catch_up=catch_up,
+        let_finish=let_finish,
     )
 
 
-def _range(task: Task, start: datetime, end: datetime) -> list[datetime]:
-    if start.tzinfo is None or end.tzinfo is None:
-        remedy = "write them with an offset, such as 2026-12-01T00:00:00Z"
-        raise InvalidInput(FieldError("start", start.isoformat(), "no offset", remedy))
-    if end < start:
-        remedy = f"give an instant from {start.isoformat()} on"
-        raise InvalidInput(FieldError("end", end.isoformat(), "before start", remedy))
-    if end > datetime.now(UTC):
-        remedy = "give an instant that has passed"
-        raise InvalidInput(FieldError("end", end.isoformat(), "in the future", remedy))
-    just_before = start.astimezone(UTC) - timedelta(microseconds=1)
-    due_times = schedule.due_times(task.spec.schedule, task.id, just_before)
-    found = []
-    for due in takewhile(lambda due: due <= end, due_times):
-        found.append(due)
-        if len(found) > MOST_BACKFILLED:
-            remedy = f"give a range with at most {MOST_BACKFILLED} due times"
-            raise InvalidInput(FieldError("end", end.isoformat(), "too many runs", remedy))
-    if not found:
-        remedy = "give a range in which the task was due"
-        raise InvalidInput(FieldError("start", start.isoformat(), "nothing was due", remedy))
-    return found
+def _refuse_finished(task: Task) -> None:
+    if task.state is TaskState.FINISHED:
+        raise Conflict(f"the task {task.id!r} is finished: give it another schedule")
+
+
+def _check_until(until: datetime | None, now: datetime) -> None:
+    if until is None:
+        return
+    remedy = "give an instant ahead with its offset, or leave it out to pause until it is resumed"
+    if until.tzinfo is None:
+        raise InvalidInput(FieldError("until", until.isoformat(), "no offset", remedy))
+    if until <= now:
+        raise InvalidInput(FieldError("until", until.isoformat(), "has passed", remedy))
+    if until - now > _LONGEST_PAUSE:
+        raise InvalidInput(FieldError("until", until.isoformat(), "over ten years ahead", remedy))

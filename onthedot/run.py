@@ -74,6 +74,8 @@ class Run:
     result: dict[str, Any] | None = (
         None  # what the kind of action adds: an HTTP status, an exit code
     )
+    asked_by: str | None = None  # of a run that somebody asked for
+    arguments: dict[str, Any] | None = None  # that it was asked with
 
     @property
     def lag_ms(self) -> float | None:

@@ -237,6 +237,8 @@ class Pause:
 
     reason: str | None = None
     until: datetime | None = None  # aware UTC
+    since: datetime | None = None  # aware UTC
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +260,8 @@ class Task:
     run_count: int
     failure_count: int
     pause: Pause | None = None  # of a paused task
+    catch_up: CatchUp | None = None  # asked for with the last resuming
+    let_finish: bool = False  # of a deleted task: a run that goes on comes to its end
 
     @property
     def in_step(self) -> bool:

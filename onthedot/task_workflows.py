@@ -17,7 +17,7 @@ from onthedot.database.tasks import Request
 from onthedot.engine import Engine, translate
 from onthedot.errors import EngineUnavailable
 from onthedot.run import Trigger
-from onthedot.task import Task, TaskState
+from onthedot.task import OverlapPolicy, Task, TaskState
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
 from workflows.task import TaskWorkflow
 
@@ -56,7 +56,8 @@ class TaskWorkflows:
         False when the task is deleted and its workflow has ended.
         """
         orders = read_orders(request)
-        asked = StartRuns(request_id=request.id, orders=orders)
+        at_once = request.body.get("at_once", 1)
+        asked = StartRuns(request_id=request.id, orders=orders, at_once=at_once)
         if await self._update(task.id, request.id, TaskWorkflow.start_runs, asked):
             return True
         if task.state is TaskState.DELETED:
@@ -106,7 +107,13 @@ class TaskWorkflows:
 
     async def _revise(self, task: Task) -> bool:
         desired = ReviseTask(
-            version=task.version, spec=task.spec, state=task.state, changed_at=task.updated_at
+            version=task.version,
+            spec=task.spec,
+            state=task.state,
+            changed_at=task.updated_at,
+            paused_until=task.pause.until if task.pause else None,
+            catch_up=task.catch_up,
+            let_finish=task.let_finish,
         )
         return await self._update(task.id, f"version-{task.version}", TaskWorkflow.revise, desired)
 
@@ -157,6 +164,8 @@ def read_orders(request: Request) -> list[RunOrder]:
             trigger=Trigger(one["trigger"]),
             due_at=datetime.fromisoformat(one["due_at"]),
             arguments=one.get("arguments"),
+            overlap=OverlapPolicy(one["overlap"]) if one.get("overlap") else None,
+            at_once=request.body.get("at_once", 1),
         )
         for one in request.body["orders"]
     ]
@@ -171,6 +180,7 @@ def _state(task: Task) -> KeepTask:
         spec=task.spec,
         state=task.state,
         cursor=max(task.updated_at, just_before or task.updated_at),
+        paused_until=task.pause.until if task.pause else None,
     )
 
 

@@ -25,6 +25,7 @@ _PAGE = 500
 _AT_ONCE = 20
 _MONTHS_AHEAD = 3
 _KEYS_KEPT = timedelta(days=7)
+_VERSIONS_KEPT = 100  # of each task, however old; others as long as the log
 
 
 class Upkeep:
@@ -98,7 +99,9 @@ class Upkeep:
         return sent
 
     async def mind_months(self) -> None:
-        """Make the log's months ahead, drop those past retention, forget old keys."""
+        """Make the log's months ahead, drop those past retention, forget old keys, requests and
+        versions.
+        """
         now = datetime.now(UTC)
         oldest = now - self._settings.retention
         async with connection(self._pool, within=60) as conn:
@@ -111,6 +114,8 @@ class Upkeep:
                     logger.info("dropping the log of %s: past retention", suffix)
                     await log.drop_month(conn, suffix)
             await tasks.forget_keys(conn, before=now - _KEYS_KEPT)
+            await tasks.forget_requests(conn, before=oldest)
+            await tasks.forget_versions(conn, before=oldest, kept=_VERSIONS_KEPT)
 
     async def _pages(
         self, read: Callable[[Connection, str], Awaitable[list[Task]]]

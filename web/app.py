@@ -16,6 +16,7 @@ from onthedot.settings import Settings
 from web import api, events, pages, problems, sign_in
 from web.api import document
 from web.guard import Guard
+from web.head import Head
 from web.security import Access
 from web.services import Services
 
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.add_middleware(Head)
     app.add_middleware(Guard, settings=settings)
     problems.add_handlers(app)
 

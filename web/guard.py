@@ -30,6 +30,8 @@ HEADERS = {
 }
 #: The largest body, in bytes. A definition may have 64 KiB, and a form writes it longer.
 MOST_BODY = 256 * 1024
+#: Where more is read: a list of a thousand tasks.
+_MOST_BODY_AT = {"/api/v1/tasks:batch": 16 * 1024 * 1024}
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
 _OWN = frozenset(("same-origin", "none"))  # none: typed in or from a bookmark
 
@@ -57,7 +59,7 @@ class Guard:
             await send(message)
 
         answer = self._refuse(Request(scope)) or self._app
-        await answer(scope, _limited(receive), send_with_headers)
+        await answer(scope, _limited(receive, _most_body(scope["path"])), send_with_headers)
 
     def _refuse(self, request: Request) -> Response | None:
         from web import problems  # it uses this module's headers
@@ -65,7 +67,7 @@ class Guard:
         headers = request.headers
         if refusal := self._wrong_host(headers) or self._cross_site(request.method, headers):
             return problems.respond(request, problems.problem_of(refusal))
-        if int(headers.get("content-length", 0)) > MOST_BODY:
+        if int(headers.get("content-length", 0)) > _most_body(request.url.path):
             return problems.respond(request, problems.too_large(request))
         return None
 
@@ -106,7 +108,11 @@ class Guard:
         return where != "" and where in (host.lower(), self._public)
 
 
-def _limited(receive: Receive) -> Receive:
+def _most_body(path: str) -> int:
+    return _MOST_BODY_AT.get(path, MOST_BODY)
+
+
+def _limited(receive: Receive, most: int) -> Receive:
     """``receive``, which raises HTTPException (413) where a body of no told length is too large."""
     size = 0
 
@@ -114,7 +120,7 @@ def _limited(receive: Receive) -> Receive:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > MOST_BODY:
+        if size > most:
             raise HTTPException(413)
         return message
 

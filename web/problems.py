@@ -34,6 +34,7 @@ _FAMILIES: dict[type[OnthedotError], tuple[HTTPStatus, str]] = {
     errors.NotFound: (HTTPStatus.NOT_FOUND, "not-found"),
     errors.TaskExists: (HTTPStatus.CONFLICT, "task-exists"),
     errors.VersionMismatch: (HTTPStatus.PRECONDITION_FAILED, "version-mismatch"),
+    errors.CountMismatch: (HTTPStatus.CONFLICT, "count-mismatch"),
     # draft-ietf-httpapi-idempotency-key-header, section 2.7
     errors.KeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused"),
     errors.Conflict: (HTTPStatus.CONFLICT, "conflict"),
@@ -54,6 +55,7 @@ class Problem:
     detail: str
     errors: tuple[FieldError, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, Any] = field(default_factory=dict)  # more that this kind tells
 
     def as_json(self, instance: str) -> dict[str, Any]:
         document: dict[str, Any] = {
@@ -62,6 +64,7 @@ class Problem:
             "status": self.status,
             "detail": self.detail,
             "instance": instance,
+            **self.members,
         }
         if self.errors:
             document["errors"] = [
@@ -85,9 +88,13 @@ def problem_of(error: OnthedotError) -> Problem:
         headers["WWW-Authenticate"] = 'Bearer realm="onthedot"'
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "5"
+    members: dict[str, Any] = {}
+    if isinstance(error, errors.CountMismatch):
+        members = {"count": error.count, "sample": error.sample}
     return Problem(
         status=status,
         kind=kind,
+        members=members,
         title=family.__doc__ or status.phrase,
         detail=str(error),
         errors=error.fields if isinstance(error, errors.InvalidInput | errors.Conflict) else (),
@@ -163,6 +170,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
             detail, headers = f"There is nothing at {request.url.path}.", {}
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(_allowed(request))
+            if request.method == "OPTIONS":  # RFC 9110, 9.3.7
+                return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allowed})
             detail = f"{request.method} does not work at {request.url.path}; {allowed} do."
             headers = {"Allow": allowed}
         case _:
@@ -182,12 +191,16 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> list[str]:
     """The methods that work at the request's path: Starlette tells only those of one route."""
     routes = request.app.router.routes
+
+    def works(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+    found = [one for one in ("GET", "POST", "PUT", "PATCH", "DELETE") if works(one)]
     return [
-        method
-        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
-        )
+        *(["GET", "HEAD"] if "GET" in found else []),
+        *(one for one in found if one != "GET"),
+        "OPTIONS",
     ]
 
 

@@ -11,13 +11,15 @@ from typing import Any, Generic, Literal, TypeVar
 
 from psycopg import sql
 
+from onthedot.database import tasks
 from onthedot.database.pool import Connection
 from onthedot.database.queries import load
 from onthedot.database.runs import read_run
-from onthedot.database.tasks import read_task
+from onthedot.database.tasks import Request, read_task
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import Task, TaskState
+from onthedot.versions import TaskVersion
 
 SQL = load(Path(__file__).with_suffix(".sql"))
 
@@ -35,6 +37,7 @@ class TaskFilter:
     schedule: str | None = None  # the kind
     action: str | None = None  # the kind
     tag: str | None = None
+    queue: str | None = None
     search: str | None = None  # a part of the name or the id, in any case
 
 
@@ -129,6 +132,37 @@ async def count_tasks(conn: Connection, wanted: TaskFilter) -> int:
     return int(row["tasks"]) if row else 0
 
 
+async def task_ids(conn: Connection, wanted: TaskFilter, *, limit: int) -> list[str]:
+    """The ids of the tasks, sorted."""
+    where, values = _which_tasks(wanted)
+    rows = await (await conn.execute(_compose("task_ids", where, limit), values)).fetchall()
+    return [row["id"] for row in rows]
+
+
+async def list_requests(
+    conn: Connection, task_id: str, *, cursor: str | None = None, limit: int = 50
+) -> Page[Request]:
+    """A page of what was asked of a task, the newest first."""
+    after = None
+    if cursor is not None:
+        at, at_id = _read_cursor(cursor, "asked")
+        after = (at or "", at_id)
+    items = await tasks.list_requests(conn, task_id, after=after, limit=limit + 1)
+    more, items = len(items) > limit, items[:limit]
+    at = items[-1].created_at.isoformat() if more and items[-1].created_at else None
+    return Page(items, _write_cursor("asked", at, items[-1].id) if more else None)
+
+
+async def list_versions(
+    conn: Connection, task_id: str, *, cursor: str | None = None, limit: int = 50
+) -> Page[TaskVersion]:
+    """A page of a task's versions, the newest first."""
+    before = int(_read_cursor(cursor, "version")[1]) if cursor is not None else None
+    items = await tasks.list_versions(conn, task_id, before=before, limit=limit + 1)
+    more, items = len(items) > limit, items[:limit]
+    return Page(items, _write_cursor("version", None, str(items[-1].version)) if more else None)
+
+
 async def list_runs(
     conn: Connection, wanted: RunFilter, *, cursor: str | None = None, limit: int = 50
 ) -> Page[Run]:
@@ -187,10 +221,11 @@ def _which_tasks(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
         "spec -> 'schedule' ->> 'kind' = %(schedule)s": wanted.schedule,
         "spec -> 'action' ->> 'kind' = %(action)s": wanted.action,
         "tags @> ARRAY[%(tag)s]": wanted.tag,
+        "coalesce(spec ->> 'queue', 'default') = %(queue)s": wanted.queue,
         "(name ILIKE %(search)s OR id ILIKE %(search)s)": wanted.search
         and _anywhere(wanted.search),
     }
-    names = ("states", "schedule", "action", "tag", "search")
+    names = ("states", "schedule", "action", "tag", "queue", "search")
     where = [condition for condition, value in conditions.items() if value]
     if TaskState.DELETED not in wanted.states:
         where.append("state <> 'deleted'")  # the indexes are partial: they want it said
@@ -254,6 +289,8 @@ def _read_cursor(cursor: str, sort: str) -> tuple[str | None, str]:
             raise ValueError(f"a cursor of {given}")
         if value is not None and sort != "name":
             datetime.fromisoformat(value)
+        if sort == "version":
+            int(item_id)
     except (ValueError, TypeError, binascii.Error, UnicodeDecodeError):
         raise InvalidInput(
             FieldError(

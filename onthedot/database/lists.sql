@@ -6,10 +6,14 @@ SELECT * FROM tasks WHERE {where} ORDER BY {order} LIMIT {limit};
 -- name: count_tasks
 SELECT count(*) AS tasks FROM tasks WHERE {where};
 
+-- name: task_ids
+SELECT id FROM tasks WHERE {where} ORDER BY id LIMIT {limit};
+
 -- name: list_runs
 -- No output and no result: at 16 KiB a row they would make a list megabytes.
 SELECT run_id, task_id, task_version, trigger, due_at, started_at, finished_at, lag_ms, status,
-       reason, attempt_count, worker, NULL AS output, NULL AS output_size, error, NULL AS result
+       reason, attempt_count, worker, NULL AS output, NULL AS output_size, error, NULL AS result,
+       asked_by, NULL AS arguments
 FROM runs WHERE {where} ORDER BY due_at DESC, run_id DESC LIMIT {limit};
 
 -- name: upcoming_tasks

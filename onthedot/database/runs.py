@@ -5,6 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from psycopg.types.json import Jsonb
+
 from onthedot.database import queries
 from onthedot.database.pool import Connection
 from onthedot.errors import NotFound
@@ -38,6 +40,8 @@ _PLAIN = (
     "worker",
     "error",
     "result",
+    "asked_by",
+    "arguments",
 )
 
 
@@ -67,6 +71,23 @@ async def some_runs(conn: Connection, run_ids: Sequence[str]) -> list[Run]:
     return [read_run(row) for row in await cursor.fetchall()]
 
 
+async def going_on(
+    conn: Connection, task_id: str, *, now: datetime, limit: int = 1000
+) -> list[Run]:
+    """The runs of a task that wait or go on at ``now`` (aware), the first due first."""
+    bound = {"task_id": task_id, "now": now, "limit": limit}
+    return [read_run(row) for row in await (await conn.execute(SQL["going_on"], bound)).fetchall()]
+
+
+async def statuses_of_due_times(
+    conn: Connection, task_id: str, first: datetime, last: datetime
+) -> dict[datetime, set[RunStatus]]:
+    """What the log has of a task's due times from ``first`` to ``last``, both included."""
+    bound = {"task_id": task_id, "first": first, "last": last}
+    rows = await (await conn.execute(SQL["statuses_of_due_times"], bound)).fetchall()
+    return {row["due_at"]: set(map(RunStatus, row["statuses"])) for row in rows}
+
+
 def _keys(run_ids: Sequence[str]) -> dict[str, list[Any]]:
     known = [(one, due) for one in run_ids if (due := due_at_of(one))]
     return {"run_ids": [one for one, _ in known], "due_ats": [due for _, due in known]}
@@ -79,7 +100,9 @@ async def insert_waiting(
     trigger: Trigger,
     runs: Sequence[tuple[str, datetime]],
     *,
+    by: str | None = None,
     reason: str | None = None,
+    arguments: dict[str, Any] | None = None,
 ) -> None:
     """Put runs that were asked for (id, due time) into the log as waiting."""
     for month in {due.replace(day=1, hour=0, minute=0, second=0, microsecond=0) for _, due in runs}:
@@ -91,6 +114,8 @@ async def insert_waiting(
             "task_version": task_version,
             "trigger": trigger,
             "reason": reason,
+            "asked_by": by,
+            "arguments": None if arguments is None else Jsonb(arguments),
             "run_ids": [run_id for run_id, _ in runs],
             "due_ats": [due for _, due in runs],
         },

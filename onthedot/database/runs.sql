@@ -37,6 +37,18 @@ WITH entered AS (
         next_due_at = CASE WHEN tasks.version = progress.version
                            THEN progress.next_due_at ELSE tasks.next_due_at END,
         state = CASE WHEN tasks.version = progress.version THEN progress.state ELSE tasks.state END,
+        -- a task that its workflow pauses or resumes by itself
+        pause_reason = CASE WHEN tasks.version <> progress.version OR tasks.state = progress.state
+                            THEN tasks.pause_reason
+                            WHEN progress.state = 'paused' THEN failed_in_a_row(tasks.spec) END,
+        paused_until = CASE WHEN tasks.version <> progress.version OR tasks.state = progress.state
+                            THEN tasks.paused_until END,
+        paused_at = CASE WHEN tasks.version <> progress.version OR tasks.state = progress.state
+                         THEN tasks.paused_at
+                         WHEN progress.state = 'paused' THEN now() END,
+        paused_by = CASE WHEN tasks.version <> progress.version OR tasks.state = progress.state
+                         THEN tasks.paused_by
+                         WHEN progress.state = 'paused' THEN 'pause_on_failure' END,
         engine_version = greatest(tasks.engine_version, progress.version),
         run_count = tasks.run_count + coalesce(counted.ran, 0),
         failure_count = tasks.failure_count + coalesce(counted.failed, 0),
@@ -80,8 +92,10 @@ VALUES (%(due_at)s, %(run_id)s, %(attempt)s, %(position)s, %(chunk)s)
 ON CONFLICT DO NOTHING;
 
 -- name: insert_waiting
-INSERT INTO runs (run_id, task_id, task_version, trigger, due_at, status, reason)
-SELECT run_id, %(task_id)s, %(task_version)s, %(trigger)s, due_at, 'waiting', %(reason)s
+INSERT INTO runs (
+    run_id, task_id, task_version, trigger, due_at, status, reason, asked_by, arguments)
+SELECT run_id, %(task_id)s, %(task_version)s, %(trigger)s, due_at, 'waiting', %(reason)s,
+       %(asked_by)s, %(arguments)s
 FROM unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS waiting (run_id, due_at)
 ON CONFLICT DO NOTHING;
 
@@ -102,6 +116,21 @@ SELECT runs.* FROM runs
 JOIN unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS wanted (run_id, due_at)
   ON runs.due_at = wanted.due_at AND runs.run_id = wanted.run_id
 ORDER BY runs.due_at, runs.run_id;
+
+-- name: statuses_of_due_times
+-- What the log has of the due times of a task, whether they came by themselves or by a backfill.
+SELECT due_at, array_agg(DISTINCT status) AS statuses FROM runs
+WHERE task_id = %(task_id)s AND due_at >= %(first)s AND due_at <= %(last)s AND trigger <> 'manual'
+GROUP BY due_at;
+
+-- name: going_on
+-- Runs of a task that wait or go on, the first due first.
+SELECT run_id, task_id, task_version, trigger, due_at, started_at, finished_at, lag_ms, status,
+       reason, attempt_count, worker, NULL AS output, NULL AS output_size, error, NULL AS result,
+       asked_by, NULL AS arguments
+FROM runs
+WHERE task_id = %(task_id)s AND status IN ('waiting', 'running') AND due_at <= %(now)s
+ORDER BY due_at, run_id LIMIT %(limit)s;
 
 -- name: cancel_runs
 UPDATE runs SET status = 'cancelled', finished_at = %(now)s, reason = 'its task has come to its end'

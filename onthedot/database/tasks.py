@@ -13,7 +13,8 @@ from onthedot.database import queries
 from onthedot.database.pool import CHANNEL, Connection
 from onthedot.errors import NotFound
 from onthedot.run import RunStatus
-from onthedot.task import Task, TaskSpec, TaskState, as_json
+from onthedot.task import CatchUp, Pause, Task, TaskSpec, TaskState, as_json
+from onthedot.versions import TaskVersion, What
 
 _SQL = queries.load(Path(__file__).with_suffix(".sql"))
 
@@ -27,6 +28,9 @@ class Request:
     kind: str
     body: dict[str, Any]
     created_by: str
+    reason: str | None = None
+    created_at: datetime | None = None  # aware UTC; None before it is stored
+    sent_at: datetime | None = None  # when the engine took it
 
     @property
     def run_ids(self) -> list[str]:
@@ -36,13 +40,45 @@ class Request:
         return [one["run_id"] for one in self.body["orders"]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a change makes of a task, and what is kept of it."""
+
+    what: What
+    spec: TaskSpec
+    state: TaskState
+    pause: Pause | None = None  # of a task that is paused then
+    reason: str | None = None
+    catch_up: CatchUp | None = None
+    let_finish: bool = False
+
+    def changes(self, task: Task) -> bool:
+        """Whether ``task`` is any different afterwards."""
+        before, after = task.pause or Pause(), self.pause or Pause()
+        same = (self.spec, self.state) == (task.spec, task.state)
+        return not same or (before.reason, before.until) != (after.reason, after.until)
+
+
 def read_task(row: dict[str, Any]) -> Task:
     """The task in a row of ``tasks``."""
+    state = TaskState(row["state"])
     return Task(
         spec=TaskSpec.model_validate(row["spec"]),
-        state=TaskState(row["state"]),
+        state=state,
         last_status=RunStatus(row["last_status"]) if row["last_status"] else None,
+        pause=_read_pause(row) if state is TaskState.PAUSED else None,
+        catch_up=CatchUp.model_validate(row["catch_up"]) if row["catch_up"] else None,
+        let_finish=row["let_finish"],
         **{name: row[name] for name in _PLAIN},
+    )
+
+
+def _read_pause(row: dict[str, Any]) -> Pause:
+    return Pause(
+        reason=row["pause_reason"],
+        until=row["paused_until"],
+        since=row["paused_at"],
+        by=row["paused_by"],
     )
 
 
@@ -59,6 +95,9 @@ _PLAIN = (
     "run_count",
     "failure_count",
 )
+
+
+_BEYOND = 2**62  # no version comes so far
 
 
 async def insert_task(
@@ -98,27 +137,68 @@ async def get_task(conn: Connection, task_id: str) -> Task:
 async def change_task(
     conn: Connection,
     task: Task,
+    change: Change,
     *,
-    spec: TaskSpec,
-    state: TaskState,
     by: str,
     now: datetime,
     next_due_at: datetime | None,
 ) -> Task | None:
-    """Raise the version of ``task`` with this spec and state; None when it was changed meanwhile."""
+    """Raise the version of ``task`` and keep the change; None when it was changed meanwhile."""
+    pause = change.pause or Pause()
     row = await _one(
         conn,
         "change_task",
         id=task.id,
         version=task.version,
-        state=state,
+        from_state=task.state,
+        state=change.state,
         by=by,
         now=now,
         next_due_at=next_due_at,
-        **_columns(spec),
+        what=change.what,
+        reason=change.reason,
+        pause_reason=pause.reason,
+        paused_until=pause.until,
+        paused_at=pause.since,
+        paused_by=pause.by,
+        catch_up=Jsonb(as_json(change.catch_up)) if change.catch_up else None,
+        let_finish=change.let_finish,
+        **_columns(change.spec),
         **_news(task.id),
     )
     return read_task(row) if row else None
+
+
+async def list_versions(
+    conn: Connection, task_id: str, *, before: int | None = None, limit: int
+) -> list[TaskVersion]:
+    """The versions of a task, the newest first; those below ``before``."""
+    cursor = await conn.execute(
+        _SQL["list_versions"],
+        {"id": task_id, "before": _BEYOND if before is None else before, "limit": limit},
+    )
+    return [_read_version(row) for row in await cursor.fetchall()]
+
+
+async def get_version(conn: Connection, task_id: str, version: int) -> TaskVersion:
+    """Raise NotFound when the task never had it, or when it is no longer kept."""
+    found = await find_versions(conn, task_id, [version])
+    if not found:
+        raise NotFound(f"there is no version {version} of the task {task_id!r}")
+    return found[0]
+
+
+async def find_versions(
+    conn: Connection, task_id: str, versions: Sequence[int]
+) -> list[TaskVersion]:
+    """Those of the versions that are kept."""
+    cursor = await conn.execute(_SQL["some_versions"], {"id": task_id, "versions": list(versions)})
+    return [_read_version(row) for row in await cursor.fetchall()]
+
+
+async def forget_versions(conn: Connection, *, before: datetime, kept: int) -> None:
+    """Drop versions made before ``before``, but for the last ``kept`` of each task."""
+    await conn.execute(_SQL["forget_versions"], {"before": before, "kept": kept})
 
 
 async def mark_taken(conn: Connection, taken: Sequence[tuple[str, int]]) -> list[Task]:
@@ -168,6 +248,7 @@ async def insert_request(conn: Connection, request: Request, *, now: datetime) -
             "task_id": request.task_id,
             "kind": request.kind,
             "body": Jsonb(request.body),
+            "reason": request.reason,
             "by": request.created_by,
             "now": now,
         },
@@ -178,6 +259,22 @@ async def insert_request(conn: Connection, request: Request, *, now: datetime) -
 async def get_request(conn: Connection, request_id: str) -> Request | None:
     row = await _one(conn, "get_request", id=request_id)
     return _read_request(row) if row else None
+
+
+async def list_requests(
+    conn: Connection, task_id: str, *, after: tuple[str, str] | None = None, limit: int
+) -> list[Request]:
+    """What was asked of a task, the newest first, past the instant and id of ``after``."""
+    at, at_id = after or (None, None)
+    cursor = await conn.execute(
+        _SQL["list_requests"], {"task_id": task_id, "at": at, "at_id": at_id, "limit": limit}
+    )
+    return [_read_request(row) for row in await cursor.fetchall()]
+
+
+async def forget_requests(conn: Connection, *, before: datetime) -> None:
+    """Drop requests that were answered and are older than ``before``."""
+    await conn.execute(_SQL["forget_requests"], {"before": before})
 
 
 async def mark_sent(conn: Connection, request_id: str) -> None:
@@ -200,6 +297,19 @@ def _news(task_id: str, *, runs: bool = False) -> dict[str, str]:
 
 def _columns(spec: TaskSpec) -> dict[str, Any]:
     return {"name": spec.name, "spec": Jsonb(as_json(spec)), "tags": list(spec.tags)}
+
+
+def _read_version(row: dict[str, Any]) -> TaskVersion:
+    return TaskVersion(
+        task_id=row["task_id"],
+        version=row["version"],
+        spec=TaskSpec.model_validate(row["spec"]),
+        state=TaskState(row["state"]),
+        what=What(row["what"]),
+        at=row["at"],
+        by=row["by"],
+        reason=row["reason"],
+    )
 
 
 def _read_request(row: dict[str, Any]) -> Request:

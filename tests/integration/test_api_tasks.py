@@ -161,7 +161,8 @@ async def test_explain_says_that_no_worker_polls(web: Web) -> None:
     answer = await web("GET", f"/api/v1/tasks/{kept['id']}/explain")
     said = Explanation.model_validate(answer.json)
     assert "worker" in said.summary
-    assert "scheduler role" in said.reasons[0]
+    assert said.reasons[0].code == "no_scheduler"
+    assert "onthedot worker" in (said.reasons[0].remedy or "")
     assert said.engine.reachable
     assert len(said.next_due) == 5
     assert said.last_run is None
@@ -173,7 +174,8 @@ async def test_explain_says_that_a_change_is_pending(web: Web) -> None:
     said = (await web("GET", f"/api/v1/tasks/{kept['id']}/explain")).json
     assert "paused" in said["summary"]
     assert said["engine"]["taken"] == "pending"
-    assert any("version 2" in reason for reason in said["reasons"])
+    assert [one["code"] for one in said["reasons"]] == ["paused", "no_scheduler", "change_pending"]
+    assert "version 2" in said["reasons"][-1]["message"]
 
 
 async def test_stats_count_tasks_and_what_is_pending(web: Web) -> None:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from onthedot import schedule as schedules
 from onthedot.run import Attempt, Run, RunStatus, Trigger
-from onthedot.task import Action, Policies, Schedule, Task, TaskState, as_json
+from onthedot.task import Action, FollowUps, Pause, Policies, Schedule, Task, TaskState, as_json
 
 _NEXT_TIMES = 5
 
@@ -30,6 +30,15 @@ class LastRun(Answer):
     status: RunStatus
 
 
+class PauseAnswer(Answer):
+    """Why a task is paused, until when (without: until it is resumed), since when and by whom."""
+
+    reason: str | None
+    until: AwareDatetime | None
+    since: AwareDatetime | None
+    by: str | None
+
+
 class TaskItem(Answer):
     """A task in a list: what was sent, and how it is."""
 
@@ -38,10 +47,12 @@ class TaskItem(Answer):
     schedule: Schedule
     action: Action
     policies: Policies
+    follow_ups: FollowUps
     tags: list[str]
     queue: str
     description: str
     state: TaskState
+    pause: PauseAnswer | None  # of a paused task
     version: int
     engine: Literal["in_step", "pending"]
     next_due_at: AwareDatetime | None
@@ -89,11 +100,13 @@ class RunItem(Answer):
     attempt_count: int
     worker: str | None
     error: str | None
+    asked_by: str | None  # of a run that somebody asked for
 
 
 class RunAnswer(RunItem):
     """A run by itself: with its attempts, the head and tail of its output, and its result."""
 
+    arguments: dict[str, JsonValue] | None  # that it was asked with
     attempts: list[AttemptAnswer]
     output: str | None
     output_size: int | None
@@ -130,6 +143,7 @@ def task_item(task: Task) -> dict[str, Any]:
         **as_json(task.spec),
         "description": describe(task.spec.schedule, task.id),
         "state": task.state,
+        "pause": pause_answer(task.pause) if task.pause else None,
         "version": task.version,
         "engine": "in_step" if task.in_step else "pending",
         "next_due_at": stamp(task.next_due_at),
@@ -139,6 +153,15 @@ def task_item(task: Task) -> dict[str, Any]:
         "created_at": stamp(task.created_at),
         "created_by": task.created_by,
         "updated_at": stamp(task.updated_at),
+    }
+
+
+def pause_answer(pause: Pause) -> dict[str, Any]:
+    return {
+        "reason": pause.reason,
+        "until": stamp(pause.until),
+        "since": stamp(pause.since),
+        "by": pause.by,
     }
 
 
@@ -157,11 +180,13 @@ def run_item(run: Run) -> dict[str, Any]:
         "attempt_count": run.attempt_count,
         "worker": run.worker,
         "error": run.error,
+        "asked_by": run.asked_by,
     }
 
 
 def run_answer(run: Run) -> dict[str, Any]:
     return run_item(run) | {
+        "arguments": run.arguments,
         "attempts": [_attempt(one) for one in run.attempts],
         "output": run.output.text if run.output else None,
         "output_size": run.output.size if run.output else None,

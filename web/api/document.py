@@ -69,6 +69,7 @@ _ALWAYS = {
 }
 _ONE = {"404": "There is no such task or run"}
 _GUARDED = {"412": "The task has another version than If-Match names"}
+_CHANGES = ("/pause", "/resume", "/restore")
 _MADE = {"409": "The id is taken, or the request does not fit the present state"}
 _SENT = {"413": "The body is larger than this server reads"}
 
@@ -108,7 +109,7 @@ def _problems(path: str, method: str) -> dict[str, Any]:
     told = dict(_ALWAYS)
     if "{" in path:
         told |= _ONE
-    if method in ("put", "patch", "delete") or path.endswith(("/pause", "/resume")):
+    if method in ("put", "patch", "delete") or path.endswith(_CHANGES):
         told |= _GUARDED
     if method == "post":
         told |= _MADE

@@ -55,10 +55,70 @@ TRIGGERS: dict[str, Example] = {
     "arguments": _example(
         "With other arguments", {"arguments": {"to": "you"}, "reason": "asked for by support"}
     ),
+    "overlap": _example("Beside a run that goes on", {"overlap": "allow"}),
 }
 
 BACKFILLS: dict[str, Example] = {
     "day": _example("A day", {"start": "2026-11-01T00:00:00Z", "end": "2026-11-02T00:00:00Z"}),
+    "look": _example(
+        "Which due times of a week failed",
+        {
+            "start": "2026-11-01T00:00:00Z",
+            "end": "2026-11-08T00:00:00Z",
+            "which": "failed",
+            "dry_run": True,
+        },
+    ),
+    "five": _example(
+        "What is missing, five at a time, the newest first",
+        {
+            "start": "2026-11-01T00:00:00Z",
+            "end": "2026-11-08T00:00:00Z",
+            "which": "missing",
+            "order": "newest_first",
+            "at_once": 5,
+        },
+    ),
+}
+
+PAUSES: dict[str, Example] = {
+    "plain": _example("Until it is resumed", {}),
+    "until": _example(
+        "Over a migration", {"reason": "database migration", "until": "2126-12-01T06:00:00Z"}
+    ),
+}
+
+RESUMES: dict[str, Example] = {
+    "plain": _example("What was due meanwhile stays skipped", {}),
+    "look": _example(
+        "How many runs would that start?",
+        {"catch_up": {"keep": "all", "within": "1d"}, "dry_run": True},
+    ),
+    "catch_up": _example(
+        "Run what was due in the last day", {"catch_up": {"keep": "all", "within": "1d"}}
+    ),
+}
+
+RESTORES: dict[str, Example] = {
+    "plain": _example("Back to that version", {}),
+    "reason": _example("And why", {"reason": "the new timeout was too short"}),
+}
+
+BULK: dict[str, Example] = {
+    "look": _example("How many are they?", {"filter": {"tag": "billing"}, "dry_run": True}),
+    "all": _example("All of them", {"filter": {"tag": "billing"}, "count": 12}),
+}
+
+BULK_PAUSES: dict[str, Example] = {
+    **BULK,
+    "reason": _example(
+        "With a reason",
+        {"filter": {"queue": "reports"}, "count": 3, "reason": "database migration"},
+    ),
+}
+
+BATCHES: dict[str, Example] = {
+    "two": _example("Two tasks", {"tasks": [TASKS[name]["value"] for name in ("cron", "once")]}),
 }
 
 PREVIEWS: dict[str, Example] = {

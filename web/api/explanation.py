@@ -1,19 +1,21 @@
 """Why a task has not run, or when it will."""
 
-from collections.abc import Iterator
+import asyncio
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
-from onthedot.database import lists
+from onthedot.database import clock, lists
 from onthedot.database.pool import connection
+from onthedot.database.runs import going_on
 from onthedot.database.tasks import get_task
-from onthedot.engine import EngineHealth
-from onthedot.run import Run
-from onthedot.task import Task, TaskState
+from onthedot.task import TaskState
 from web.api.answers import Answer, RunItem, next_due, run_item, stamp
+from web.api.reasons import Code, Facts, Reason, reasons
 from web.services import Services
+
+_LATEST = 20  # rows of the log
 
 
 class EngineState(Answer):
@@ -24,11 +26,20 @@ class EngineState(Answer):
     executing_workers: int  # of the task's queue
 
 
+class ReasonAnswer(Answer):
+    """Something that keeps a task from running; ``since`` and ``remedy`` where they are known."""
+
+    code: Code
+    message: str
+    since: AwareDatetime | None = None
+    remedy: str | None = None
+
+
 class Explanation(Answer):
     task_id: str
     state: TaskState
     summary: str
-    reasons: list[str]  # all that keeps it from running; empty when nothing does
+    reasons: list[ReasonAnswer]  # what weighs most first; empty when nothing keeps it from running
     engine: EngineState
     next_due: list[AwareDatetime]
     last_run: RunItem | None
@@ -36,18 +47,15 @@ class Explanation(Answer):
 
 async def explain(services: Services, task_id: str, now: datetime) -> dict[str, Any]:
     """The JSON of an Explanation; raise NotFound."""
-    async with connection(services.pool) as conn:
-        task = await get_task(conn, task_id)
-        runs = await lists.list_runs(conn, lists.RunFilter(task_id=task_id, until=now), limit=1)
-    health = await services.engine.health(task.spec.queue)
-    last = runs.items[0] if runs.items else None
-    due = next_due(task, now)
-    reasons = list(_reasons(task, health, due))
+    facts = await _facts(services, task_id, now)
+    task, health = facts.task, facts.health
+    found = reasons(facts)
+    last = facts.latest[0] if facts.latest else None
     return {
         "task_id": task.id,
         "state": task.state,
-        "summary": _summary(reasons, due, last),
-        "reasons": reasons,
+        "summary": _summary(facts, found),
+        "reasons": [_reason(one) for one in found],
         "engine": {
             "reachable": health.reachable,
             "detail": health.detail,
@@ -55,41 +63,50 @@ async def explain(services: Services, task_id: str, now: datetime) -> dict[str, 
             "scheduling_workers": sum(worker.schedules for worker in health.workers),
             "executing_workers": sum(worker.executes for worker in health.workers),
         },
-        "next_due": [stamp(one) for one in due],
+        "next_due": [stamp(one) for one in facts.due],
         "last_run": run_item(last) if last else None,
     }
 
 
-def _reasons(task: Task, health: EngineHealth, due: list[datetime]) -> Iterator[str]:
-    match task.state:
-        case TaskState.PAUSED:
-            yield "It is paused: its occurrences are skipped until it is resumed."
-        case TaskState.FINISHED:
-            yield "It is finished: no occurrence is left."
-        case TaskState.DELETED:
-            yield "It was deleted."
-        case TaskState.ACTIVE if not due:
-            yield "Its schedule has no due time left."
-    if task.state in (TaskState.FINISHED, TaskState.DELETED):
-        return
-    if not health.reachable:
-        yield f"{health.detail}."
-    elif not any(worker.schedules for worker in health.workers):
-        yield "No worker with the scheduler role is polling: start `onthedot worker`."
-    elif not any(worker.executes for worker in health.workers):
-        yield (
-            f"No worker polls the queue {task.spec.queue}: start "
-            f"`onthedot worker --role executor --queue {task.spec.queue}`."
-        )
-    if not task.in_step:
-        yield (
-            f"The engine has version {task.engine_version} of it, and not yet version {task.version}: "
-            "the change is sent again until it is taken."
-        )
+async def _facts(services: Services, task_id: str, now: datetime) -> Facts:
+    async with connection(services.pool) as conn:
+        task = await get_task(conn, task_id)
+        filter_ = lists.RunFilter(task_id=task_id, until=now)
+        latest = await lists.list_runs(conn, filter_, limit=_LATEST)
+        unfinished = await going_on(conn, task_id, now=now)
+        clock_ahead = await clock.ahead_by(conn)
+    health, due = await asyncio.gather(
+        services.engine.health(task.spec.queue), asyncio.to_thread(next_due, task, now)
+    )
+    return Facts(
+        task=task,
+        now=now,
+        due=due,
+        going_on=unfinished,
+        latest=latest.items,
+        health=health,
+        clock_ahead=clock_ahead,
+    )
 
 
-def _summary(reasons: list[str], due: list[datetime], last: Run | None) -> str:
-    if reasons:
-        return reasons[0]
+def _reason(reason: Reason) -> dict[str, Any]:
+    document = {"code": reason.code, "message": reason.message}
+    if reason.since is not None:
+        document["since"] = stamp(reason.since) or ""
+    if reason.remedy is not None:
+        document["remedy"] = reason.remedy
+    return document
+
+
+#: Reasons that a task runs all the same with, when it is due.
+_ASIDE = ("failing", "clock_skew", "overlap", "queued", "before_window", "excluded")
+
+
+def _summary(facts: Facts, found: list[Reason]) -> str:
+    first = found[0] if found else None
+    if first is not None and (first.code not in _ASIDE or not facts.due):
+        return first.message
+    last = facts.latest[0] if facts.latest else None
     before = f" Its last run {last.status.replace('_', ' ')}." if last else " It has not run yet."
-    return f"It runs next at {due[0]:%Y-%m-%d %H:%M:%S} UTC.{before}"
+    more = f" {first.message}" if first else ""
+    return f"It runs next at {facts.due[0]:%Y-%m-%d %H:%M:%S} UTC.{before}{more}"

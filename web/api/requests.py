@@ -1,13 +1,14 @@
 """What requests share: ids, headers, and what is refused wherever it is sent."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
+from onthedot.database.lists import TaskFilter
 from onthedot.errors import FieldError, InvalidInput
-from onthedot.task import Shape, Slug
+from onthedot.task import Shape, Slug, Tag, TaskState
 from web.shape_errors import unstorable
 
 TaskId = Annotated[Slug, Path(description="The task's id.", examples=["nightly-report"])]
@@ -30,6 +31,38 @@ IdempotencyKey = Annotated[
         "first one was, and nothing happens twice.",
     ),
 ]
+
+
+#: Why something was asked for or changed, in the caller's own words.
+Reason = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]*$", strip_whitespace=True),
+]
+
+
+class TaskChoice(Shape):
+    """Which tasks. What is left out does not choose."""
+
+    state: list[TaskState] = Field(default=[], description="Without it, all but deleted ones.")
+    kind: Literal["once", "cron", "interval"] | None = None
+    action: Literal["http", "shell", "python", "workflow"] | None = None
+    tag: Tag | None = None
+    queue: Slug | None = None
+    q: Annotated[
+        str | None,
+        StringConstraints(max_length=200, pattern=r"^[^\x00]*$"),
+        Field(description="A part of the name or the id, in any case."),
+    ] = None
+
+    def wanted(self) -> TaskFilter:
+        return TaskFilter(
+            states=self.state,
+            schedule=self.kind,
+            action=self.action,
+            tag=self.tag,
+            queue=self.queue,
+            search=self.q,
+        )
 
 
 class Paging(Shape):

@@ -65,6 +65,8 @@ async def cancel(
 async def rerun(
     services: Given, caller: Admin, run_id: RunId, key: IdempotencyKey = None
 ) -> Response:
-    """Run a task again for the due time of a run. The answer is the new run, which waits."""
+    """Run a task again, now, with the arguments that the run was asked with. The answer is the new
+    run, which waits.
+    """
     run = await services.registration.rerun(run_id, by=caller.name, key=key)
     return respond(run_answer(run), 202, {"Location": f"/api/v1/runs/{run.run_id}"})

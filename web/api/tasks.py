@@ -1,41 +1,21 @@
-"""Tasks: register, list, read, change, control."""
+"""Tasks: register, list, read, change, delete. ``control`` has what else is done to one."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
-from pydantic import Field, JsonValue, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 from starlette.responses import Response
 
 from onthedot.database import lists
 from onthedot.database.pool import connection
 from onthedot.database.tasks import get_task
 from onthedot.errors import FieldError, InvalidInput, NotFound, VersionMismatch
-from onthedot.task import (
-    Instant,
-    Shape,
-    Tag,
-    Task,
-    TaskRegistration,
-    TaskSpec,
-    TaskState,
-    as_json,
-)
+from onthedot.task import Shape, Task, TaskRegistration, TaskSpec, TaskState, as_json
 from web.api import examples
-from web.api.answers import (
-    RunAnswer,
-    RunList,
-    TaskAnswer,
-    TaskList,
-    respond,
-    respond_task,
-    run_answer,
-    run_item,
-    task_item,
-)
-from web.api.explanation import Explanation, explain
+from web.api.answers import TaskAnswer, TaskList, respond, respond_task, task_item
 from web.api.merge_patch import merge_spec
-from web.api.requests import IdempotencyKey, IfMatch, Paging, TaskId
+from web.api.requests import IdempotencyKey, IfMatch, Paging, Reason, TaskChoice, TaskId
 from web.security import Admin
 from web.services import Given, Services
 from web.shape_errors import field_errors
@@ -45,31 +25,15 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 _PATCH_TRIES = 5
 
 
-class TaskQuery(Paging):
-    state: list[TaskState] = Field(default=[], description="Without it, all but deleted ones.")
-    kind: Literal["once", "cron", "interval"] | None = None
-    action: Literal["http", "shell", "python", "workflow"] | None = None
-    tag: Tag | None = None
-    q: Annotated[
-        str | None,
-        StringConstraints(max_length=200, pattern=r"^[^\x00]*$"),
-        Field(description="A part of the name or the id, in any case."),
-    ] = None
+class TaskQuery(Paging, TaskChoice):
     sort: lists.TaskSort = "next_due"
 
 
-class TriggerRequest(Shape):
-    """What a run that is asked for may have of its own."""
-
-    arguments: dict[str, JsonValue] | None = None
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
-
-
-class BackfillRequest(Shape):
-    """The due times from ``start`` to ``end``, both included; at most 1000 of them."""
-
-    start: Instant
-    end: Instant
+class DeleteQuery(Shape):
+    let_run_finish: Annotated[
+        bool, Field(description="A run that goes on comes to its end; else it is cancelled.")
+    ] = False
+    reason: Reason | None = None
 
 
 @router.post("", status_code=201, response_model=TaskAnswer, responses={202: {"model": TaskAnswer}})
@@ -87,16 +51,9 @@ async def register(
 @router.get("", response_model=TaskList)
 async def list_tasks(services: Given, query: Annotated[TaskQuery, Query()]) -> Response:
     """Tasks, by pages."""
-    wanted = lists.TaskFilter(
-        states=query.state,
-        schedule=query.kind,
-        action=query.action,
-        tag=query.tag,
-        search=query.q,
-    )
     async with connection(services.pool) as conn:
         page = await lists.list_tasks(
-            conn, wanted, sort=query.sort, cursor=query.cursor, limit=query.limit
+            conn, query.wanted(), sort=query.sort, cursor=query.cursor, limit=query.limit
         )
     return respond(
         {"items": [task_item(task) for task in page.items], "next_cursor": page.next_cursor}
@@ -118,6 +75,7 @@ async def replace(
     task_id: TaskId,
     sent: Annotated[TaskRegistration, Body(openapi_examples=examples.TASKS)],
     version: IfMatch = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Change a task: what is left out gets its default."""
     if sent.id not in (None, task_id):
@@ -125,7 +83,7 @@ async def replace(
             FieldError("id", sent.id, "is another task's", f"Leave it out, or send {task_id}.")
         )
     task = await services.registration.revise(
-        task_id, sent.spec(), by=caller.name, if_version=version
+        task_id, sent.spec(), by=caller.name, if_version=version, key=key
     )
     return respond_task(task, _now())
 
@@ -159,65 +117,23 @@ async def patch(
 
 @router.delete("/{task_id}", response_model=TaskAnswer, responses={202: {"model": TaskAnswer}})
 async def delete(
-    services: Given, caller: Admin, task_id: TaskId, version: IfMatch = None
-) -> Response:
-    """Take a task back. Its runs stay in the log; one that goes on is cancelled."""
-    task = await services.registration.delete(task_id, by=caller.name, if_version=version)
-    return respond_task(task, _now())
-
-
-@router.post("/{task_id}/pause", response_model=TaskAnswer, responses={202: {"model": TaskAnswer}})
-async def pause(
-    services: Given, caller: Admin, task_id: TaskId, version: IfMatch = None
-) -> Response:
-    """Skip the occurrences of a task until it is resumed."""
-    task = await services.registration.pause(task_id, by=caller.name, if_version=version)
-    return respond_task(task, _now())
-
-
-@router.post("/{task_id}/resume", response_model=TaskAnswer, responses={202: {"model": TaskAnswer}})
-async def resume(
-    services: Given, caller: Admin, task_id: TaskId, version: IfMatch = None
-) -> Response:
-    """Let a paused task run again."""
-    task = await services.registration.resume(task_id, by=caller.name, if_version=version)
-    return respond_task(task, _now())
-
-
-@router.post("/{task_id}/trigger", status_code=202, response_model=RunAnswer)
-async def trigger(
     services: Given,
     caller: Admin,
     task_id: TaskId,
-    sent: Annotated[TriggerRequest, Body(openapi_examples=examples.TRIGGERS)] = TriggerRequest(),  # noqa: B008 - frozen
+    query: Annotated[DeleteQuery, Query()],
+    version: IfMatch = None,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Run a task now, whatever its schedule. The answer is the run, which waits."""
-    run = await services.registration.trigger(
-        task_id, by=caller.name, key=key, arguments=sent.arguments, reason=sent.reason
+    """Take a task back. Its runs and versions stay; a run that goes on is cancelled, or ends."""
+    task = await services.registration.delete(
+        task_id,
+        by=caller.name,
+        if_version=version,
+        key=key,
+        reason=query.reason,
+        let_finish=query.let_run_finish,
     )
-    return respond(run_answer(run), 202, {"Location": f"/api/v1/runs/{run.run_id}"})
-
-
-@router.post("/{task_id}/backfill", status_code=202, response_model=RunList)
-async def backfill(
-    services: Given,
-    caller: Admin,
-    task_id: TaskId,
-    sent: Annotated[BackfillRequest, Body(openapi_examples=examples.BACKFILLS)],
-    key: IdempotencyKey = None,
-) -> Response:
-    """Run a task for the due times of a past range. The answer is the runs, which wait."""
-    runs = await services.registration.backfill(
-        task_id, sent.start, sent.end, by=caller.name, key=key
-    )
-    return respond({"items": [run_item(run) for run in runs], "next_cursor": None}, 202)
-
-
-@router.get("/{task_id}/explain", response_model=Explanation)
-async def explain_task(services: Given, task_id: TaskId) -> Response:
-    """Why a task has not run, or when it will."""
-    return respond(await explain(services, task_id, _now()))
+    return respond_task(task, _now())
 
 
 async def _task(services: Services, task_id: str) -> Task:

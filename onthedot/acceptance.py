@@ -1,0 +1,46 @@
+"""Whether a definition can be accepted, asked once, when it is registered or changed."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from activities.checks import check_action, takes_time
+from onthedot import schedule
+from onthedot.errors import FieldError, InvalidInput
+from onthedot.settings import Settings
+from onthedot.task import MAX_DEFINITION_BYTES, PythonAction, Task, TaskSpec
+
+
+class Acceptance:
+    """Says all that is wrong with a definition at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def accept(
+        self, task_id: str, spec: TaskSpec, now: datetime, *, check_schedule: bool = True
+    ) -> TaskSpec:
+        """The definition as it is stored; raise InvalidInput with all that is wrong with it."""
+        size = len(spec.model_dump_json().encode())
+        if size > MAX_DEFINITION_BYTES:
+            remedy = f"keep it under {MAX_DEFINITION_BYTES} bytes"
+            raise InvalidInput(FieldError("task", f"{size} bytes", "too large", remedy))
+        wrong = schedule.check(spec.schedule, now, task_id) if check_schedule else []
+        wrong += await self._check_action(spec)
+        InvalidInput.raise_if_any(wrong)
+        return spec.model_copy(update={"schedule": schedule.resolve(spec.schedule, now)})
+
+    async def check_arguments(self, task: Task, arguments: dict[str, Any]) -> None:
+        """Raise InvalidInput unless the task's action takes ``arguments`` over its own."""
+        action = task.spec.action
+        if not isinstance(action, PythonAction):
+            remedy = "only a task with a python action takes arguments; leave them out"
+            raise InvalidInput(FieldError("arguments", arguments, "not taken", remedy))
+        merged = action.model_copy(update={"arguments": {**action.arguments, **arguments}})
+        spec = task.spec.model_copy(update={"action": merged})
+        InvalidInput.raise_if_any(await self._check_action(spec))
+
+    async def _check_action(self, spec: TaskSpec) -> list[FieldError]:
+        if takes_time(spec.action, self._settings):
+            return await asyncio.to_thread(check_action, spec.action, self._settings, spec.queue)
+        return check_action(spec.action, self._settings, spec.queue)
