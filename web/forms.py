@@ -180,7 +180,7 @@ class TaskForm:
     def refuse(self, *problems: FieldError) -> None:
         """Put what is wrong beside the fields where it was typed."""
         for problem in problems:
-            text = _sentences(_what_is_wrong(problem), problem.remedy)
+            text = told(problem)
             name = self._field_at(problem.field.split("."))
             if problem.field == "action" and self.errors:
                 continue  # its own fields have told already
@@ -353,6 +353,11 @@ def _pairs(text: str, divider: str, example: str) -> Any:
 
 #: Where an error about a whole schedule or action is shown.
 _WHOLE_KIND = {"once": "once.at"}
+
+
+def told(problem: FieldError) -> str:
+    """What is wrong with a field and what would do, for the one who typed into it."""
+    return _sentences(_what_is_wrong(problem), problem.remedy)
 
 
 def _what_is_wrong(problem: FieldError) -> str:

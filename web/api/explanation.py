@@ -47,7 +47,7 @@ class Explanation(Answer):
 
 async def explain(services: Services, task_id: str, now: datetime) -> dict[str, Any]:
     """The JSON of an Explanation; raise NotFound."""
-    facts = await _facts(services, task_id, now)
+    facts = await read_facts(services, task_id, now)
     task, health = facts.task, facts.health
     found = reasons(facts)
     last = facts.latest[0] if facts.latest else None
@@ -68,7 +68,8 @@ async def explain(services: Services, task_id: str, now: datetime) -> dict[str, 
     }
 
 
-async def _facts(services: Services, task_id: str, now: datetime) -> Facts:
+async def read_facts(services: Services, task_id: str, now: datetime) -> Facts:
+    """What is known of a task, for ``reasons``; raise NotFound."""
     async with connection(services.pool) as conn:
         task = await get_task(conn, task_id)
         filter_ = lists.RunFilter(task_id=task_id, until=now)

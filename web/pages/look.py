@@ -25,6 +25,7 @@ NOTICES = {
     "paused": ("good", "The task is paused."),
     "resumed": ("good", "The task is active again."),
     "deleted": ("good", "The task is deleted. Its runs stay in the log."),
+    "restored": ("good", "The version is in force again."),
     "started": ("good", "A run was asked for."),
     "cancelled": ("good", "The run is being cancelled."),
 }

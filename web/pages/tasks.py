@@ -7,7 +7,7 @@ from statistics import median
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from onthedot.database import lists, tasks
 from onthedot.database.pool import connection
@@ -16,12 +16,13 @@ from onthedot.run import Run
 from onthedot.schedule import due_times, zones
 from onthedot.suspension import REMEDY, Suspension, suspension
 from onthedot.task import CronSchedule, Task, TaskState, as_json
+from web.api.explanation import read_facts
+from web.api.reasons import reasons
 from web.forms import ACTION_KINDS
 from web.pages import words
-from web.pages.look import done, show, temporal_workflow, viewer_zone
+from web.pages.look import show, temporal_workflow, viewer_zone
 from web.pages.query import Key, choice, pages, plain
-from web.rendering import page
-from web.security import Admin, local_path
+from web.security import Admin
 from web.services import Given, Services
 
 router = APIRouter()
@@ -66,6 +67,7 @@ async def list_tasks(
         stream="/events",
         tasks=found.items,
         filters=filters | {"sort": order},
+        narrowed=any(filters.values()),
         filtered=any(filters.values()) or cursor is not None,
         states=_STATES,
         action_kinds=ACTION_KINDS,
@@ -104,6 +106,24 @@ async def _suspended(services: Services, task_id: str) -> Suspension | None:
     return None
 
 
+@router.get("/tasks/{task_id}/why")
+async def show_why(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
+    """What keeps a task from running; asked for by itself, since the engine is asked as well."""
+    facts = await read_facts(services, task_id, datetime.now(UTC))
+    return show(
+        request,
+        "task_why",
+        section="/tasks",
+        task=facts.task,
+        reasons=[one for one in reasons(facts) if one.code not in _ON_ITS_PAGE],
+        due=facts.due,
+    )
+
+
+#: Reasons that a task's own page tells by itself.
+_ON_ITS_PAGE = ("paused", "finished", "deleted", "change_pending")
+
+
 def _lags(runs: list[Run]) -> dict[str, float | None]:
     """The median and the most, in milliseconds, of the runs whose time came."""
     known = [run.lag_ms for run in runs if run.trigger == "schedule" and run.lag_ms is not None]
@@ -122,40 +142,3 @@ def _due(task: Task, now: datetime) -> list[datetime]:
 def _zone(task: Task) -> Any:
     schedule = task.spec.schedule
     return zones.zone(schedule.timezone) if isinstance(schedule, CronSchedule) else None
-
-
-@router.post("/tasks/{task_id}/pause")
-async def pause_task(services: Given, caller: Admin, task_id: Key, back: Back = None) -> Response:
-    await services.registration.pause(task_id, by=caller.name)
-    return _back(back or done(f"/tasks/{task_id}", "paused"))
-
-
-@router.post("/tasks/{task_id}/resume")
-async def resume_task(services: Given, caller: Admin, task_id: Key, back: Back = None) -> Response:
-    await services.registration.resume(task_id, by=caller.name)
-    return _back(back or done(f"/tasks/{task_id}", "resumed"))
-
-
-@router.post("/tasks/{task_id}/trigger")
-async def trigger_task(services: Given, caller: Admin, task_id: Key, back: Back = None) -> Response:
-    run = await services.registration.trigger(task_id, by=caller.name)
-    return _back(back or f"/runs/{run.run_id}")
-
-
-@router.get("/tasks/{task_id}/delete")
-async def ask_delete(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
-    async with connection(services.pool) as conn:
-        task = await tasks.get_task(conn, task_id)
-    return page(request, "task_delete.html", section="/tasks", task=task)
-
-
-@router.post("/tasks/{task_id}/delete")
-async def delete_task(
-    services: Given, caller: Admin, task_id: Key, version: Annotated[int | None, Form()] = None
-) -> Response:
-    await services.registration.delete(task_id, by=caller.name, if_version=version)
-    return _back(done("/tasks", "deleted"))
-
-
-def _back(path: str) -> Response:
-    return RedirectResponse(local_path(path), 303)

@@ -1,0 +1,127 @@
+"""Many tasks at once: what a filter finds is shown first, then paused, resumed, run or deleted."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Form, Request
+from starlette.responses import Response
+
+from onthedot.bulk import Bulk, Result
+from onthedot.database.lists import TaskFilter
+from onthedot.errors import CountMismatch
+from onthedot.idempotency import fingerprint
+from onthedot.task import TaskState
+from web.forms import ACTION_KINDS
+from web.pages.query import choice, plain
+from web.rendering import page
+from web.security import Admin
+from web.services import Given, Services
+
+router = APIRouter()
+
+#: What can be done with many tasks: the button, and what was done.
+WORK = {
+    "pause": ("Pause", "paused"),
+    "resume": ("Resume", "resumed"),
+    "trigger": ("Run", "asked to run"),
+    "delete": ("Delete", "deleted"),
+}
+_FILTERS = ("search", "state", "action", "tag")
+
+
+@router.get("/tasks/many")
+async def ask_many(
+    request: Request,
+    services: Given,
+    caller: Admin,
+    do: str,
+    search: str = "",
+    state: str = "",
+    action: str = "",
+    tag: str = "",
+) -> Response:
+    filters = {"search": search, "state": state, "action": action, "tag": tag}
+    return await _ask(request, services, do, filters)
+
+
+async def _ask(
+    request: Request,
+    services: Services,
+    do: str,
+    filters: dict[str, str],
+    *,
+    changed: bool = False,
+) -> Response:
+    choice("do", do or "-", WORK)
+    found = await Bulk(services.pool).select(_wanted(filters))
+    return page(
+        request,
+        "tasks_many.html",
+        409 if changed else 200,
+        section="/tasks",
+        do=do,
+        verb=WORK[do][0],
+        filters=filters,
+        found=found,
+        changed=changed,
+        key=uuid4().hex,
+    )
+
+
+@router.post("/tasks/many")
+async def do_many(
+    request: Request,
+    services: Given,
+    caller: Admin,
+    do: Annotated[str, Form()],
+    count: Annotated[int, Form()],
+    key: Annotated[str, Form()],
+    reason: Annotated[str, Form()] = "",
+    search: Annotated[str, Form()] = "",
+    state: Annotated[str, Form()] = "",
+    action: Annotated[str, Form()] = "",
+    tag: Annotated[str, Form()] = "",
+) -> Response:
+    choice("do", do or "-", WORK)
+    filters = {"search": search, "state": state, "action": action, "tag": tag}
+    work = _work(services, do, caller.name, reason.strip() or None)
+    what = fingerprint("many", [do, count, filters])
+    try:
+        results: list[Result[Any]] = await Bulk(services.pool).each(
+            _wanted(filters), count, work, key=key, print_=what
+        )
+    except CountMismatch:
+        return await _ask(request, services, do, filters, changed=True)
+    failed = [one for one in results if one.error is not None]
+    return page(
+        request,
+        "tasks_many_done.html",
+        section="/tasks",
+        did=WORK[do][1],
+        done=len(results) - len(failed),
+        failed=failed,
+    )
+
+
+def _wanted(filters: dict[str, str]) -> TaskFilter:
+    state = choice("state", filters["state"], TaskState)
+    return TaskFilter(
+        states=[TaskState(state)] if state else [],
+        action=choice("action", filters["action"], ACTION_KINDS),
+        tag=plain(filters["tag"]),
+        search=plain(filters["search"]),
+    )
+
+
+def _work(
+    services: Services, do: str, by: str, reason: str | None
+) -> Callable[[str, str | None], Awaitable[object]]:
+    registration = services.registration
+    calls: dict[str, Callable[..., Awaitable[object]]] = {
+        "pause": registration.pause,
+        "resume": registration.resume,
+        "trigger": registration.trigger,
+        "delete": registration.delete,
+    }
+    return lambda task_id, key: calls[do](task_id, by=by, key=key, reason=reason)
