@@ -230,7 +230,7 @@ class Registration(Requests):
                 made_before = await subject_of(conn, key, print_) if key else None
                 task = await tasks.get_task(conn, task_id)
             if made_before:
-                return await self._hand_over(task)
+                return await self._hand_over(task, again=not task.in_step)
             if task.state is TaskState.DELETED and not also_deleted:
                 raise NotFound(f"the task {task_id!r} was deleted")
             if if_version is not None and task.version != if_version:
@@ -247,7 +247,7 @@ class Registration(Requests):
         if key:
             async with connection(self._pool) as conn:
                 await bind(conn, key, print_, task.id)
-        return task
+        return await self._hand_over(task, again=not task.in_step)
 
     async def _store(
         self, task: Task, change: Change, by: str, key: str | None, print_: str

@@ -22,7 +22,7 @@ from web.shape_errors import field_errors
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
-_PATCH_TRIES = 5
+_PATCH_TRIES = 100  # each is lost to another change that was made
 
 
 class TaskQuery(Paging, TaskChoice):
