@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from onthedot import catching_up, schedule
 from onthedot.catching_up import CaughtUp
@@ -81,6 +82,27 @@ class Registration(Requests):
             return await self._defined(task, spec, What.REVISED)
 
         print_ = fingerprint("revise", [task_id, spec.model_dump(mode="json")])
+        return await self._change(task_id, revised, by, if_version, key, print_)
+
+    async def amend(
+        self,
+        task_id: str,
+        amended: Callable[[TaskSpec], TaskSpec],
+        sent: Any,
+        *,
+        by: str,
+        if_version: int | None = None,
+        key: str | None = None,
+    ) -> Task:
+        """Give the task what ``amended`` makes of the definition that it has, as ``revise`` does.
+
+        ``sent`` is the request's JSON, which tells it from others that come with the same ``key``.
+        """
+
+        async def revised(task: Task) -> Change:
+            return await self._defined(task, amended(task.spec), What.REVISED)
+
+        print_ = fingerprint("amend", [task_id, sent])
         return await self._change(task_id, revised, by, if_version, key, print_)
 
     async def restore(

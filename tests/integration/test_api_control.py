@@ -111,6 +111,15 @@ async def test_a_change_sent_again_with_its_key_happens_once(live: Web) -> None:
     assert (await stored(live, kept["id"]))["version"] == 3
 
 
+async def test_a_patch_sent_again_with_its_key_happens_once(live: Web) -> None:
+    kept = await registered(live)
+    address, headers = f"/api/v1/tasks/{kept['id']}", {"Idempotency-Key": uuid4().hex}
+    await live("PATCH", address, {"name": "Other"}, headers=headers)
+    await live("PATCH", address, {"name": "Third"})
+    again = await live("PATCH", address, {"name": "Other"}, headers=headers)
+    assert (again.status, again.json["name"], again.json["version"]) == (200, "Third", 3)
+
+
 async def test_a_change_that_was_not_needed_is_not_made_later_by_its_key(live: Web) -> None:
     kept = await registered(live)
     address, headers = f"/api/v1/tasks/{kept['id']}", {"Idempotency-Key": uuid4().hex}
