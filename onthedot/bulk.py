@@ -85,7 +85,7 @@ class Bulk:
         )
 
     async def _ids(self, wanted: TaskFilter) -> list[str]:
-        if wanted == TaskFilter():
+        if wanted.is_empty:
             remedy = "name at least one of state, kind, action, tag, queue, q"
             raise InvalidInput(FieldError("filter", {}, "is empty", remedy))
         if TaskState.DELETED in wanted.states:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from onthedot import catching_up, schedule
 from onthedot.catching_up import CaughtUp
@@ -81,6 +82,27 @@ class Registration(Requests):
             return await self._defined(task, spec, What.REVISED)
 
         print_ = fingerprint("revise", [task_id, spec.model_dump(mode="json")])
+        return await self._change(task_id, revised, by, if_version, key, print_)
+
+    async def amend(
+        self,
+        task_id: str,
+        amended: Callable[[TaskSpec], TaskSpec],
+        sent: Any,
+        *,
+        by: str,
+        if_version: int | None = None,
+        key: str | None = None,
+    ) -> Task:
+        """Give the task what ``amended`` makes of the definition that it has, as ``revise`` does.
+
+        ``sent`` is the request's JSON, which tells it from others that come with the same ``key``.
+        """
+
+        async def revised(task: Task) -> Change:
+            return await self._defined(task, amended(task.spec), What.REVISED)
+
+        print_ = fingerprint("amend", [task_id, sent])
         return await self._change(task_id, revised, by, if_version, key, print_)
 
     async def restore(
@@ -230,7 +252,7 @@ class Registration(Requests):
                 made_before = await subject_of(conn, key, print_) if key else None
                 task = await tasks.get_task(conn, task_id)
             if made_before:
-                return await self._hand_over(task)
+                return await self._hand_over(task, again=not task.in_step)
             if task.state is TaskState.DELETED and not also_deleted:
                 raise NotFound(f"the task {task_id!r} was deleted")
             if if_version is not None and task.version != if_version:
@@ -247,7 +269,7 @@ class Registration(Requests):
         if key:
             async with connection(self._pool) as conn:
                 await bind(conn, key, print_, task.id)
-        return task
+        return await self._hand_over(task, again=not task.in_step)
 
     async def _store(
         self, task: Task, change: Change, by: str, key: str | None, print_: str

@@ -40,6 +40,12 @@ class TaskFilter:
     queue: str | None = None
     search: str | None = None  # a part of the name or the id, in any case
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it finds all tasks."""
+        narrowing = (self.schedule, self.action, self.tag, self.queue, self.search)
+        return not self.states and not any(narrowing)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:

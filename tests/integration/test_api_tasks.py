@@ -218,6 +218,12 @@ async def test_the_document_describes_every_call_and_its_problems(web: Web) -> N
         ("PATCH", "/api/v1/tasks/{task_id}"),
         ("POST", "/api/v1/tasks/{task_id}/backfill"),
         ("GET", "/api/v1/tasks/{task_id}/explain"),
+        ("GET", "/api/v1/tasks/{task_id}/requests"),
+        ("GET", "/api/v1/tasks/{task_id}/versions/{number}"),
+        ("POST", "/api/v1/tasks/{task_id}/versions/{number}/restore"),
+        ("POST", "/api/v1/tasks:batch"),
+        ("POST", "/api/v1/tasks:pause"),
+        ("POST", "/api/v1/tasks:trigger"),
         ("POST", "/api/v1/schedules/preview"),
         ("POST", "/api/v1/runs/{run_id}/rerun"),
         ("GET", "/api/v1/stats"),
@@ -228,6 +234,12 @@ async def test_the_document_describes_every_call_and_its_problems(web: Web) -> N
             assert operation["summary"]
             if path.startswith("/api/"):
                 assert "application/problem+json" in operation["responses"]["422"]["content"]
+                made = [one for one in operation["responses"] if one.startswith("2")]
+                assert all(
+                    "application/json" in operation["responses"][one]["content"] for one in made
+                )
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                assert body["examples"]
     assert "HTTPValidationError" not in json.dumps(document)
 
 

@@ -5,13 +5,15 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
+from uuid import uuid4
 
 import aiohttp
 import psycopg
 import uvicorn
 from fastapi import FastAPI
 from multidict import CIMultiDictProxy
+from psycopg.rows import dict_row
 
 from onthedot.access import ensure_api_key
 from onthedot.settings import Settings
@@ -90,6 +92,35 @@ async def let_in(database_url: str, key: str = KEY) -> None:
     """Make ``key`` an admin's."""
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
         await ensure_api_key(connection, key, "tester")
+
+
+def task(**changes: Any) -> dict[str, Any]:
+    """A task as it is sent, which is fine but for ``changes``."""
+    return {
+        "id": f"t-{uuid4().hex}",
+        "name": "Nightly report",
+        "schedule": {"kind": "cron", "cron": "0 2 * * *", "timezone": "Europe/Berlin"},
+        "action": {"kind": "shell", "command": ["/bin/echo", "hello"]},
+        **changes,
+    }
+
+
+async def registered(web: Web, **changes: Any) -> dict[str, Any]:
+    """A task that was registered; what was answered."""
+    answer = await web("POST", "/api/v1/tasks", task(**changes))
+    assert answer.status == 201, answer.text
+    document: dict[str, Any] = answer.json
+    return document
+
+
+async def rows(web: Web, query: LiteralString, *values: Any) -> list[dict[str, Any]]:
+    """The rows of a query of the web app's database."""
+    assert web.settings.database_url
+    async with await psycopg.AsyncConnection.connect(
+        web.settings.database_url, row_factory=dict_row, autocommit=True
+    ) as connection:
+        found = await connection.execute(query, values)
+        return await found.fetchall() if found.description else []
 
 
 async def count(database_url: str, table: str) -> int:

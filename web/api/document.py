@@ -15,7 +15,8 @@ Register tasks, one-time or recurring; each is started on the dot and leaves a r
 Every call wants `Authorization: Bearer <API key>`. Instants in answers are UTC with `Z`; those that
 are sent want their offset. Durations are written `90s`, `10m`, `1h30m` or `PT10M`. A list answers
 `{"items": [...], "next_cursor": ...}`: pass `next_cursor` as `cursor` until it is null. What goes
-wrong is answered as `application/problem+json` (RFC 9457), with the fields that are at fault.
+wrong is answered as `application/problem+json` (RFC 9457), with the fields that are at fault. `HEAD`
+answers wherever `GET` does, and `OPTIONS` tells what works.
 """
 
 router = APIRouter(include_in_schema=False)
@@ -30,6 +31,15 @@ _PROBLEM = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "instance": {"type": "string"},
+        "count": {
+            "type": "integer",
+            "description": "Of a count-mismatch: how many tasks the filter finds.",
+        },
+        "sample": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Of a count-mismatch: the ids of some of them.",
+        },
         "errors": {
             "type": "array",
             "items": {

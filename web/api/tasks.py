@@ -10,7 +10,7 @@ from starlette.responses import Response
 from onthedot.database import lists
 from onthedot.database.pool import connection
 from onthedot.database.tasks import get_task
-from onthedot.errors import FieldError, InvalidInput, NotFound, VersionMismatch
+from onthedot.errors import FieldError, InvalidInput, NotFound
 from onthedot.task import Shape, Task, TaskRegistration, TaskSpec, TaskState, as_json
 from web.api import examples
 from web.api.answers import TaskAnswer, TaskList, respond, respond_task, task_item
@@ -21,8 +21,6 @@ from web.services import Given, Services
 from web.shape_errors import field_errors
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
-
-_PATCH_TRIES = 5
 
 
 class TaskQuery(Paging, TaskChoice):
@@ -95,24 +93,20 @@ async def patch(
     task_id: TaskId,
     patch: Annotated[dict[str, Any], Body(openapi_examples=examples.PATCHES)],
     version: IfMatch = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """Change parts of a task, by JSON Merge Patch (RFC 7396): null resets a field to its default.
     A schedule or an action of another kind replaces the whole one.
     """
-    for _ in range(_PATCH_TRIES):
-        task = await _task(services, task_id)
-        spec = _patched(task.spec, patch)
-        try:
-            task = await services.registration.revise(
-                task_id, spec, by=caller.name, if_version=version or task.version
-            )
-            return respond_task(task, _now())
-        except VersionMismatch:
-            if version is not None:
-                raise
-    raise VersionMismatch(
-        f"the task {task_id} is being changed by others all the time; send it again"
+    task = await services.registration.amend(
+        task_id,
+        lambda spec: _patched(spec, patch),
+        patch,
+        by=caller.name,
+        if_version=version,
+        key=key,
     )
+    return respond_task(task, _now())
 
 
 @router.delete("/{task_id}", response_model=TaskAnswer, responses={202: {"model": TaskAnswer}})

@@ -1,0 +1,156 @@
+"""What keeps a task from running, from the facts: each reason alone."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from onthedot.engine import EngineHealth, Worker
+from onthedot.run import Run, RunStatus, Trigger
+from onthedot.task import Pause, Task, TaskSpec, TaskState
+from web.api.reasons import Facts, Reason, reasons
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+WORKER = Worker(identity="w", last_seen_at=NOW, schedules=True, executes=True)
+WELL = EngineHealth(reachable=True, detail="Temporal answers", workers=(WORKER,))
+
+
+def task(state: TaskState = TaskState.ACTIVE, **changes: Any) -> Task:
+    overlap = changes.pop("overlap", "skip")
+    spec = {
+        "name": "x",
+        "schedule": {"kind": "interval", "every": "1h", "anchor": NOW},
+        "action": {"kind": "http", "url": "http://127.0.0.1/"},
+        "policies": {"overlap": overlap},
+    }
+    return Task(
+        **{
+            "id": "t",
+            "spec": TaskSpec.model_validate(spec),
+            "state": state,
+            "version": 2,
+            "engine_version": 2,
+            "created_at": NOW,
+            "created_by": "ann",
+            "updated_at": NOW,
+            "updated_by": "bob",
+            "next_due_at": NOW,
+            "last_run_at": None,
+            "last_status": None,
+            "run_count": 0,
+            "failure_count": 0,
+            **changes,
+        }
+    )
+
+
+def run(status: RunStatus, ago: int = 0, **changes: Any) -> Run:
+    due_at = NOW - timedelta(minutes=ago)
+    started_at = None if status is RunStatus.WAITING else due_at
+    given: dict[str, Any] = {"started_at": started_at, "trigger": Trigger.SCHEDULE, **changes}
+    return Run(
+        run_id=f"t.{ago}", task_id="t", task_version=2, due_at=due_at, status=status, **given
+    )
+
+
+WELL_KNOWN = Facts(
+    task=task(),
+    now=NOW,
+    due=[NOW + timedelta(hours=1)],
+    going_on=[],
+    latest=[run(RunStatus.SUCCEEDED, 60)],
+    health=WELL,
+    clock_ahead=timedelta(milliseconds=200),
+)
+
+
+def found(**changes: Any) -> list[Reason]:
+    return reasons(replace(WELL_KNOWN, **changes))
+
+
+def test_nothing_keeps_a_task_from_running_that_is_well() -> None:
+    assert found() == []
+
+
+def test_a_pause_is_told_with_who_why_and_until_when() -> None:
+    pause = Pause(reason="it is late", until=NOW + timedelta(hours=2), since=NOW, by="ann")
+    [reason] = found(task=task(TaskState.PAUSED, pause=pause), due=[])
+    assert (reason.code, reason.since) == ("paused", NOW)
+    assert reason.message == (
+        "It is paused by ann: it is late. Its occurrences are skipped until 2026-05-01 14:00:00 UTC."
+    )
+    [unknown] = found(task=task(TaskState.PAUSED, pause=Pause()), due=[])
+    assert unknown.message == "It is paused. Its occurrences are skipped until it is resumed."
+
+
+@pytest.mark.parametrize(
+    ("health", "code"),
+    [
+        (EngineHealth(reachable=False, detail="Temporal does not answer"), "engine_unreachable"),
+        (replace(WELL, workers=()), "no_scheduler"),
+        (replace(WELL, workers=(replace(WORKER, executes=False),)), "no_worker"),
+    ],
+)
+def test_a_part_that_is_away_is_told_with_what_helps(health: EngineHealth, code: str) -> None:
+    [reason] = found(health=health)
+    assert reason.code == code
+    assert reason.remedy
+
+
+def test_a_task_that_is_over_tells_nothing_of_workers() -> None:
+    away = replace(WELL, workers=())
+    [finished] = found(task=task(TaskState.FINISHED, last_run_at=NOW), due=[], health=away)
+    assert (finished.code, finished.since) == ("finished", NOW)
+    [deleted] = found(task=task(TaskState.DELETED), due=[], health=away)
+    assert (deleted.code, deleted.message) == ("deleted", "It was deleted by bob.")
+    assert deleted.remedy == "POST /api/v1/tasks/t/versions/1/restore"
+
+
+def test_a_change_that_the_engine_does_not_have_is_told() -> None:
+    [reason] = found(task=task(engine_version=1))
+    assert (reason.code, reason.since) == ("change_pending", NOW)
+
+
+def test_a_schedule_without_due_times_is_told() -> None:
+    assert [one.code for one in found(due=[])] == ["never_due"]
+
+
+def test_a_run_that_goes_on_is_told_unless_runs_may_overlap() -> None:
+    running = run(RunStatus.RUNNING, 5)
+    [reason] = found(going_on=[running])
+    assert (reason.code, reason.since) == ("overlap", running.started_at)
+    assert "skipped" in reason.message
+    assert found(going_on=[running], task=task(overlap="allow")) == []
+    backfill = replace(running, trigger=Trigger.BACKFILL)
+    assert found(going_on=[backfill]) == []
+
+
+def test_a_run_that_waits_for_a_limit_is_told_apart_from_one_that_waits_its_turn() -> None:
+    limited = run(RunStatus.WAITING, 5, reason="waits for limit database")
+    queued = run(RunStatus.WAITING, 3, reason="asked for by support", trigger=Trigger.MANUAL)
+    limit, turn = found(going_on=[limited, queued])
+    assert (limit.code, limit.since) == ("limit", limited.due_at)
+    assert "waits for limit database" in limit.message
+    assert (turn.code, turn.since) == ("queued", queued.due_at)
+
+
+def test_failures_in_a_row_are_counted_up_to_the_last_success() -> None:
+    latest = [
+        run(RunStatus.SKIPPED, 1, started_at=None),
+        run(RunStatus.FAILED, 2, error="exit code 1"),
+        run(RunStatus.TIMED_OUT, 3),
+        run(RunStatus.SUCCEEDED, 4),
+        run(RunStatus.FAILED, 5),
+    ]
+    [reason] = found(latest=latest)
+    assert (reason.code, reason.since) == ("failing", NOW - timedelta(minutes=3))
+    assert reason.message == "Its last 2 runs failed; the newest: exit code 1"
+    assert found(latest=latest[3:]) == []
+
+
+@pytest.mark.parametrize(("seconds", "side"), [(1.5, "ahead of"), (-3, "behind")])
+def test_clocks_that_differ_by_over_a_second_are_told(seconds: float, side: str) -> None:
+    [reason] = found(clock_ahead=timedelta(seconds=seconds))
+    assert reason.code == "clock_skew"
+    assert f"{abs(seconds):.1f} s {side}" in reason.message
