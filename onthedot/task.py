@@ -262,6 +262,7 @@ class Task:
     pause: Pause | None = None  # of a paused task
     catch_up: CatchUp | None = None  # asked for with the last resuming
     let_finish: bool = False  # of a deleted task: a run that goes on comes to its end
+    in_hand: bool = False  # whether next_due_at has come and its run has a row already
 
     @property
     def in_step(self) -> bool:

@@ -69,6 +69,7 @@ def read_task(row: dict[str, Any]) -> Task:
         pause=_read_pause(row) if state is TaskState.PAUSED else None,
         catch_up=CatchUp.model_validate(row["catch_up"]) if row["catch_up"] else None,
         let_finish=row["let_finish"],
+        in_hand=bool(row.get("in_hand")),
         **{name: row[name] for name in _PLAIN},
     )
 

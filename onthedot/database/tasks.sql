@@ -23,7 +23,9 @@ WITH kept AS (
 SELECT *, pg_notify(%(channel)s, %(news)s) FROM kept;
 
 -- name: get_task
-SELECT * FROM tasks WHERE id = %(id)s;
+SELECT *, next_due_at <= now() AND EXISTS (
+    SELECT FROM runs WHERE runs.task_id = tasks.id AND runs.due_at = tasks.next_due_at) AS in_hand
+FROM tasks WHERE id = %(id)s;
 
 -- name: change_task
 WITH changed AS (

@@ -204,3 +204,23 @@ async def test_a_deleted_task_can_be_brought_back(live: Web) -> None:
     assert "can be brought back" in (await live("GET", f"/tasks/{task_id}")).text
     assert (await live("POST", f"/tasks/{task_id}/changes/1/restore")).status == 303
     assert (await stored(live, task_id))["state"] == "active"
+
+
+async def test_while_a_run_goes_on_the_next_due_time_is_the_one_after_it(live: Web) -> None:
+    task_id = await registered(
+        live,
+        schedule={"kind": "interval", "every": "1h"},
+        action={"kind": "shell", "script": "sleep 30"},
+    )
+    first = datetime.fromisoformat((await stored(live, task_id))["next_due_at"])
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    anchored = {"kind": "interval", "every": "1h", "anchor": soon.isoformat()}
+    await live("PATCH", f"/api/v1/tasks/{task_id}", {"schedule": anchored})
+
+    async def goes_on() -> bool:
+        return [run["status"] for run in await runs_of(live, task_id)] == ["running"]
+
+    await assert_eventually(goes_on, within=20, every=0.1)
+    shown = datetime.fromisoformat((await stored(live, task_id))["next_due_at"])
+    assert shown == soon + timedelta(hours=1) and first != shown
+    await live("POST", f"/tasks/{task_id}/delete")

@@ -146,7 +146,7 @@ def task_item(task: Task) -> dict[str, Any]:
         "pause": pause_answer(task.pause) if task.pause else None,
         "version": task.version,
         "engine": "in_step" if task.in_step else "pending",
-        "next_due_at": stamp(task.next_due_at),
+        "next_due_at": stamp(next_due_at(task)),
         "last_run": last,
         "run_count": task.run_count,
         "failure_count": task.failure_count,
@@ -192,6 +192,13 @@ def run_answer(run: Run) -> dict[str, Any]:
         "output_size": run.output.size if run.output else None,
         "result": run.result,
     }
+
+
+def next_due_at(task: Task) -> datetime | None:
+    """When a task is due next. While a run of it goes on, the row still has that run's due time."""
+    if not task.in_hand:
+        return task.next_due_at
+    return schedules.next_due(task.spec.schedule, task.id, datetime.now(UTC))
 
 
 def next_due(task: Task, now: datetime) -> list[datetime]:

@@ -13,6 +13,7 @@ from onthedot.engine import workflow_id
 from onthedot.schedule import zones
 from onthedot.settings import Settings
 from web import rendering
+from web.api.answers import next_due_at
 from web.pages import words
 from web.security import SESSION_COOKIE
 
@@ -90,6 +91,7 @@ def dress(templates: Any) -> None:
         action_summary=words.action_summary,
         byte_count=lambda text: len(text.encode()),
         clock=words.clock,
+        next_due=lambda task: next_due_at(task) or task.next_due_at,
         offset=words.offset,
         policy_words=words.policy_words,
         pretty=words.pretty,
