@@ -24,6 +24,7 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.attempt import Executor
+from activities.limits import Limits
 from activities.plan import pass_over, plan
 from activities.record import Recorder
 from activities.upkeep import Upkeep as UpkeepActivities
@@ -36,6 +37,7 @@ from onthedot.handlers import Handlers
 from onthedot.registration import Registration
 from onthedot.settings import Settings
 from onthedot.upkeep import Upkeep
+from workflows.limit import LimitWorkflow
 from workflows.runner import workflow_runner
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
@@ -103,12 +105,14 @@ class _Parts:
     def _main_worker(self, executes: bool) -> Worker:
         """Schedules; executes as well, so that a run can start in the process that sends it."""
         activities: list[Callable[..., Any]] = [plan, pass_over, Recorder(self._log).record]
+        limits = Limits(self._engine.client)
+        activities += [limits.ask, limits.give_back, limits.tell, limits.find_gone]
         if executes:
             activities.append(self._executor().execute_attempt)
         return Worker(
             self._engine.client,
             task_queue=TASK_QUEUE,
-            workflows=[TaskWorkflow],
+            workflows=[TaskWorkflow, LimitWorkflow],
             activities=activities,
             no_remote_activities=not executes,
             workflow_runner=workflow_runner(),

@@ -17,6 +17,7 @@ class RunOrder:
     due_at: datetime  # aware UTC
     arguments: dict[str, Any] | None = None  # in the place of the action's own
     overlap: OverlapPolicy | None = None  # in the place of the task's own
+    reason: str | None = None  # why it was asked for
 
 
 @dataclass(kw_only=True)

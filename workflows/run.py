@@ -39,17 +39,25 @@ class RunInFlight:
     ) -> None:
         self.order = order
         self.recalled = False
+        self.withdrawn = False  # it leaves a line: its task was paused or deleted
+        self.held_back = False  # it waits here, and no worker has it
+        self.remark: str | None = None  # what its final row shall say
         self.shown = False  # the log has a row for it, whether or not a worker has it
-        self._task_id, self._version, self._spec, self._report = task_id, version, spec, report
-        self._start_at = max(order.due_at, workflow.now())
+        self.spec = spec
+        self.start_at = max(order.due_at, workflow.now())
+        self._task_id, self._version, self._report = task_id, version, report
         self._attempts: list[Attempt] = []
         self._handle: workflow.ActivityHandle[Outcome] | None = None
         self._cancel_reason: str | None = None
 
     @property
+    def is_cancelled(self) -> bool:
+        return self._cancel_reason is not None
+
+    @property
     def waits(self) -> bool:
         """Whether its instant is still ahead."""
-        return not self._attempts and workflow.now() < self._start_at
+        return not self._attempts and workflow.now() < self.start_at
 
     @property
     def takes_place(self) -> bool:
@@ -59,14 +67,20 @@ class RunInFlight:
     @property
     def late_by(self) -> timedelta:
         """How long after its due time it was sent off."""
-        return self._start_at - self.order.due_at
+        return self.start_at - self.order.due_at
 
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
         by_itself = self.order.trigger is Trigger.SCHEDULE
-        if by_itself and self.waits and workflow.now() < self._start_at - _LAST_RECALL:
+        in_time = self.held_back or workflow.now() < self.start_at - _LAST_RECALL
+        if by_itself and self.waits and in_time:
             self.recalled = True
             self.cancel("recalled")
+
+    def withdraw(self) -> None:
+        """Let it leave a line that it waits in."""
+        self.withdrawn = True
+        self.cancel("withdrawn")
 
     def cancel(self, reason: str) -> None:
         """Stop it; it ends as cancelled unless it ends by itself first."""
@@ -76,7 +90,7 @@ class RunInFlight:
 
     async def to_end(self) -> Run:
         """Make as many attempts as the policy allows; the final row."""
-        retry = self._spec.policies.retry
+        retry = self.spec.policies.retry
         while True:
             number = len(self._attempts) + 1
             outcome = await self._attempt(number)
@@ -92,8 +106,8 @@ class RunInFlight:
     async def _attempt(self, number: int) -> Outcome:
         if self._cancel_reason is not None:  # together with its order
             return _unheard_of(RunStatus.CANCELLED, None)
-        policies, now = self._spec.policies, workflow.now()
-        start_at = self._start_at if number == 1 else now
+        policies, now = self.spec.policies, workflow.now()
+        start_at = self.start_at if number == 1 else now
         order = ExecuteAttempt(
             run_id=self.order.run_id,
             task_id=self._task_id,
@@ -102,14 +116,14 @@ class RunInFlight:
             due_at=self.order.due_at,
             start_at=start_at,
             number=number,
-            action=_with_arguments(self._spec.action, self.order),
+            action=_with_arguments(self.spec.action, self.order),
             timeout=policies.timeout,
             delivery=policies.delivery,
         )
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,
             order,
-            task_queue=run_queue(self._spec.queue),
+            task_queue=run_queue(self.spec.queue),
             start_to_close_timeout=max(start_at - now, timedelta()) + policies.timeout + _MARGIN,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=_MACHINERY,
@@ -163,7 +177,9 @@ class RunInFlight:
             status=outcome.status,
             started_at=self._attempts[0].started_at if self._attempts else None,
             finished_at=outcome.finished_at,
-            reason=self._cancel_reason if outcome.status is RunStatus.CANCELLED else None,
+            reason=self._cancel_reason
+            if outcome.status is RunStatus.CANCELLED
+            else in_words(self.order, self.remark),
             attempts=list(self._attempts),
             attempt_count=len(self._attempts),
             worker=outcome.worker,
@@ -190,6 +206,11 @@ def _unheard_of(
         output=Output(),
         error=error,
     )
+
+
+def in_words(order: RunOrder, remark: str | None) -> str | None:
+    """The reason in a run's row: why it was asked for, and what came of it."""
+    return "; ".join(filter(None, (order.reason, remark))) or None
 
 
 def _with_arguments(action: Action, order: RunOrder) -> Action:

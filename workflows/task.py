@@ -7,6 +7,7 @@ from typing import Any
 
 from temporalio import workflow
 
+from activities.limits import TELL, TellOfPlace
 from activities.plan import GRACE, Occurrence
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger
@@ -78,6 +79,10 @@ class TaskWorkflow:
     def cancel_run(self, asked: CancelRun) -> None:
         if self._takes(asked.request_id):
             self._runs.cancel(asked.run_id, "cancelled on request")
+
+    @workflow.signal(name=TELL, description="A limit answers a run that asked for a place")
+    def hear_of_place(self, news: TellOfPlace) -> None:
+        self._runs.hear_of_place(news)
 
     async def _follow_agenda(self) -> None:
         """One step: make a plan, or wait for the next occurrence and have it run."""
