@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import Any
 
 from activities.checks import check_action, takes_time
-from onthedot import schedule
+from onthedot import follow_ups, schedule
 from onthedot.database import runs as log
 from onthedot.database import tasks
 from onthedot.database.pool import Connection, Pool, connection, transaction
@@ -37,6 +37,7 @@ from onthedot.run import Run, RunStatus, Trigger, requested_run_id
 from onthedot.settings import Settings
 from onthedot.task import (
     MAX_DEFINITION_BYTES,
+    FollowUps,
     PythonAction,
     Task,
     TaskRegistration,
@@ -235,10 +236,13 @@ class Registration:
     ) -> tuple[Task, bool]:
         """The new task, or the one that the same request has made before, and which it is."""
         due_at = schedule.next_due(spec.schedule, task_id, now)
-        one_commit = transaction if key else connection  # a single statement is its own
+        # a single statement is its own commit
+        one_commit = transaction if key or spec.follow_ups != FollowUps() else connection
         async with one_commit(self._pool) as conn:
             if key and not await tasks.remember_key(conn, key, print_, task_id):
                 return await tasks.get_task(conn, await _bound(conn, key, print_)), True
+            if spec.follow_ups != FollowUps():
+                await follow_ups.check(conn, task_id, spec.follow_ups)
             task = await tasks.insert_task(conn, task_id, spec, by=by, now=now, next_due_at=due_at)
             if task is None:
                 remedy = "Choose another, leave it out to get one, or change that task by PUT"
@@ -250,7 +254,11 @@ class Registration:
         now = datetime.now(UTC)
         active = state is TaskState.ACTIVE
         due_at = schedule.next_due(spec.schedule, task.id, now) if active else None
-        async with connection(self._pool) as conn:
+        led_on = spec.follow_ups not in (task.spec.follow_ups, FollowUps())
+        one_commit = transaction if led_on else connection
+        async with one_commit(self._pool) as conn:
+            if led_on:
+                await follow_ups.check(conn, task.id, spec.follow_ups)
             return await tasks.change_task(
                 conn, task, spec=spec, state=state, by=by, now=now, next_due_at=due_at
             )
@@ -277,6 +285,7 @@ class Registration:
     ) -> list[Run]:
         kind = "backfill" if order["trigger"] is Trigger.BACKFILL else "trigger"
         request = _request(kind, task.id, {}, by)
+        order = {**order, "reason": reason}
         ids = [(requested_run_id(task.id, due, request.id), due) for due in due_at]
         orders = [{"run_id": one, "due_at": due.isoformat(), **order} for one, due in ids]
         request.body["orders"] = orders

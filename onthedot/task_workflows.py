@@ -157,6 +157,8 @@ def read_orders(request: Request) -> list[RunOrder]:
             trigger=Trigger(one["trigger"]),
             due_at=datetime.fromisoformat(one["due_at"]),
             arguments=one.get("arguments"),
+            reason=one.get("reason"),
+            outcome=one.get("outcome"),
         )
         for one in request.body["orders"]
     ]

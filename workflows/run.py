@@ -119,6 +119,7 @@ class RunInFlight:
             action=_with_arguments(self.spec.action, self.order),
             timeout=policies.timeout,
             delivery=policies.delivery,
+            outcome=self.order.outcome,
         )
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,

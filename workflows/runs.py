@@ -9,6 +9,7 @@ from temporalio import workflow
 from activities.limits import TellOfPlace
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
+from workflows.follow_ups import FollowUps
 from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
 from workflows.places import Places, give_back
@@ -30,6 +31,7 @@ class Runs:
         self,
         state: KeepTask,
         log: TaskLog,
+        follow_ups: FollowUps,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         on_recalled: Callable[[RunOrder], None],
         on_failed: Callable[[], None],
@@ -38,6 +40,7 @@ class Runs:
         ``on_failed`` hears of a failure.
         """
         self._state, self._log, self._spawn = state, log, spawn
+        self._follow_ups = follow_ups
         self._on_recalled, self._on_failed = on_recalled, on_failed
         self._in_flight: dict[str, RunInFlight] = {}
         self._places: dict[str, Places] = {}  # of the runs in flight that have limits
@@ -173,6 +176,7 @@ class Runs:
             self._settle(run.order, row)
         else:
             self._log.add(row)
+        self._follow_ups.after(row, run.spec)
         if row.status.is_failure:
             self._on_failed()
         self.start_queued()

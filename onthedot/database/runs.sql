@@ -119,3 +119,8 @@ WHERE inhparent = 'runs'::regclass ORDER BY relname;
 
 -- name: drop_month
 SELECT drop_month(%(suffix)s);
+
+-- name: add_to_reason
+UPDATE runs SET reason = concat_ws('; ', reason, %(remark)s::text)
+WHERE due_at = %(due_at)s AND run_id = %(run_id)s
+  AND position(%(remark)s IN coalesce(reason, '')) = 0;

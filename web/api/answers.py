@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from onthedot import schedule as schedules
 from onthedot.run import Attempt, Run, RunStatus, Trigger
-from onthedot.task import Action, Policies, Schedule, Task, TaskState, as_json
+from onthedot.task import Action, FollowUps, Policies, Schedule, Task, TaskState, as_json
 
 _NEXT_TIMES = 5
 
@@ -38,6 +38,7 @@ class TaskItem(Answer):
     schedule: Schedule
     action: Action
     policies: Policies
+    follow_ups: FollowUps
     tags: list[str]
     queue: str
     description: str
