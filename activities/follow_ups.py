@@ -1,9 +1,12 @@
 """Starting the tasks that follow a run, as an activity."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
 from temporalio import activity
+
+_HEARTBEAT = 1.5  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,5 +30,16 @@ class FollowUps:
     @activity.defn(name="start-follow-ups")
     async def start(self, ended: list[StartFollowUps]) -> None:
         """Ask for the runs; made again, it asks for none twice. Raise DatabaseUnavailable."""
-        for one in ended:
-            await self._starter.start(one)
+        beats = asyncio.create_task(_beat())
+        try:
+            for one in ended:
+                await self._starter.start(one)
+        finally:
+            beats.cancel()
+
+
+async def _beat() -> None:
+    """A worker that is lost is noticed by its heartbeats, and another one starts what follows."""
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(_HEARTBEAT)

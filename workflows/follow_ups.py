@@ -59,6 +59,7 @@ class FollowUps:
                 ended,
                 task_queue=UPKEEP_QUEUE,
                 start_to_close_timeout=timedelta(minutes=2),
+                heartbeat_timeout=timedelta(seconds=5),
                 retry_policy=_UNTIL_IT_SUCCEEDS,
                 summary=", ".join(f"{one.run_id}: {', '.join(one.task_ids)}" for one in ended[:3]),
             )
