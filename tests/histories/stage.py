@@ -70,12 +70,13 @@ class Stage:
         action: dict[str, Any] | None = None,
         *,
         queue: str = "default",
+        follow_ups: dict[str, list[str]] | None = None,
         **policies: Any,
     ) -> str:
         """Register the task of the scenario ``name``; its id."""
         self.played[name] = name
         sent = {"id": name, "name": name, "schedule": when, "queue": queue, "policies": policies}
-        sent = {**sent, "action": action or HELLO}
+        sent = {**sent, "action": action or HELLO, "follow_ups": follow_ups or {}}
         await self.registration.register(TaskRegistration.model_validate(sent), by="recorder")
         return name
 

@@ -9,6 +9,7 @@ from temporalio.worker import Replayer
 
 from onthedot.engine import DATA_CONVERTER
 from tests.histories.record import BRANCHES, CONTINUED, FOLDER, LARGEST, short
+from workflows.limit import LimitWorkflow
 from workflows.runner import workflow_runner
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
@@ -29,7 +30,7 @@ def _events(name: str) -> dict[str, list[dict[str, object]]]:
 
 async def _replay(name: str, events: dict[str, list[dict[str, object]]]) -> Exception | None:
     replayer = Replayer(
-        workflows=[TaskWorkflow, UpkeepWorkflow],
+        workflows=[TaskWorkflow, LimitWorkflow, UpkeepWorkflow],
         workflow_runner=workflow_runner(),
         data_converter=DATA_CONVERTER,
     )
