@@ -43,12 +43,21 @@ class RunInFlight:
         self.held_back = False  # it waits here, and no worker has it
         self.remark: str | None = None  # what its final row shall say
         self.shown = False  # the log has a row for it, whether or not a worker has it
-        self.spec = spec
-        self.start_at = max(order.due_at, workflow.now())
-        self._task_id, self._version, self._report = task_id, version, report
+        self._task_id, self._version, self._spec, self._report = task_id, version, spec, report
+        self._start_at = max(order.due_at, workflow.now())
         self._attempts: list[Attempt] = []
         self._handle: workflow.ActivityHandle[Outcome] | None = None
         self._cancel_reason: str | None = None
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What it is made from."""
+        return self._spec
+
+    @property
+    def start_at(self) -> datetime:
+        """Its instant: its due time, or when it was sent off where that was later."""
+        return self._start_at
 
     @property
     def is_cancelled(self) -> bool:
@@ -57,7 +66,7 @@ class RunInFlight:
     @property
     def waits(self) -> bool:
         """Whether its instant is still ahead."""
-        return not self._attempts and workflow.now() < self.start_at
+        return not self._attempts and workflow.now() < self._start_at
 
     @property
     def takes_place(self) -> bool:
@@ -67,12 +76,12 @@ class RunInFlight:
     @property
     def late_by(self) -> timedelta:
         """How long after its due time it was sent off."""
-        return self.start_at - self.order.due_at
+        return self._start_at - self.order.due_at
 
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
         by_itself = self.order.trigger is Trigger.SCHEDULE
-        in_time = self.held_back or workflow.now() < self.start_at - _LAST_RECALL
+        in_time = self.held_back or workflow.now() < self._start_at - _LAST_RECALL
         if by_itself and self.waits and in_time:
             self.recalled = True
             self.cancel("recalled")
@@ -90,7 +99,7 @@ class RunInFlight:
 
     async def to_end(self) -> Run:
         """Make as many attempts as the policy allows; the final row."""
-        retry = self.spec.policies.retry
+        retry = self._spec.policies.retry
         while True:
             number = len(self._attempts) + 1
             outcome = await self._attempt(number)
@@ -106,8 +115,8 @@ class RunInFlight:
     async def _attempt(self, number: int) -> Outcome:
         if self._cancel_reason is not None:  # together with its order
             return _unheard_of(RunStatus.CANCELLED, None)
-        policies, now = self.spec.policies, workflow.now()
-        start_at = self.start_at if number == 1 else now
+        policies, now = self._spec.policies, workflow.now()
+        start_at = self._start_at if number == 1 else now
         order = ExecuteAttempt(
             run_id=self.order.run_id,
             task_id=self._task_id,
@@ -116,7 +125,7 @@ class RunInFlight:
             due_at=self.order.due_at,
             start_at=start_at,
             number=number,
-            action=_with_arguments(self.spec.action, self.order),
+            action=_with_arguments(self._spec.action, self.order),
             timeout=policies.timeout,
             delivery=policies.delivery,
             outcome=self.order.outcome,
@@ -124,7 +133,7 @@ class RunInFlight:
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,
             order,
-            task_queue=run_queue(self.spec.queue),
+            task_queue=run_queue(self._spec.queue),
             start_to_close_timeout=max(start_at - now, timedelta()) + policies.timeout + _MARGIN,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=_MACHINERY,
