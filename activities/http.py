@@ -59,6 +59,7 @@ _RESERVED_HEADERS = frozenset(
         "upgrade",
     }
 )
+_WITH_BODY = ("POST", "PUT", "PATCH")
 _USER_AGENT = f"onthedot/{version('onthedot')}"
 
 
@@ -205,12 +206,18 @@ def _first_request(action: HttpAction, order: ExecuteAttempt) -> _Request:
     headers.setdefault("Onthedot-Task", order.task_id)
     headers.setdefault("Onthedot-Due-At", order.due_at.isoformat().replace("+00:00", "Z"))
     headers.setdefault("Onthedot-Attempt", str(order.number))
+    given = action.body
+    if order.outcome is not None:
+        headers.setdefault("Onthedot-After", order.outcome["run_id"])
+        headers.setdefault("Onthedot-After-Status", order.outcome["status"])
+        if given is None and action.method in _WITH_BODY:
+            given = order.outcome
     body: bytes | None = None
-    if isinstance(action.body, str):
-        body = action.body.encode()
+    if isinstance(given, str):
+        body = given.encode()
         headers.setdefault("Content-Type", "text/plain; charset=utf-8")
-    elif action.body is not None:
-        body = json.dumps(action.body, ensure_ascii=False).encode()
+    elif given is not None:
+        body = json.dumps(given, ensure_ascii=False).encode()
         headers.setdefault("Content-Type", "application/json")
     return _Request(action.method, URL(action.url), headers, body)
 

@@ -22,6 +22,7 @@ class ExecuteAttempt:
     action: Action
     timeout: timedelta  # of the action itself, counted from its start
     delivery: Literal["at_least_once", "at_most_once"]
+    outcome: dict[str, Any] | None = None  # of the run that it follows
 
 
 @dataclass(frozen=True, kw_only=True)

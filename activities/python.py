@@ -37,11 +37,12 @@ class Functions:
             task_id=order.task_id,
             due_at=order.due_at,
             attempt=order.number,
+            outcome=order.outcome,
             write=running.output.write,
         )
         try:
             handler = await self._load(action.handler)
-            arguments = handler.arguments(action.arguments)
+            arguments = handler.arguments(action.arguments, order.outcome)
         except InvalidInput as error:
             return failed(str(error), may_retry=False)
         if handler.context_parameter is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -188,6 +189,7 @@ def _environment(given: Mapping[str, str], order: ExecuteAttempt) -> dict[str, s
         "ONTHEDOT_TASK_ID": order.task_id,
         "ONTHEDOT_DUE_AT": order.due_at.isoformat().replace("+00:00", "Z"),
         "ONTHEDOT_ATTEMPT": str(order.number),
+        **({"ONTHEDOT_OUTCOME": json.dumps(order.outcome)} if order.outcome else {}),
     }
 
 

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _GRACE = 8.0  # seconds that a workflow which is cancelled gets to end
 _ATTEMPT = "onthedot_attempt"  # in the memo: the attempt that started a workflow
+_OUTCOME = "onthedot_outcome"  # in the memo: how the run ended that this one follows
 _PAUSE = 1.0
 _PASSING = frozenset(
     {
@@ -99,7 +100,7 @@ class Workflows:
                     else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
                 ),
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                memo={_ATTEMPT: order.number},
+                memo=_memo(order),
                 static_summary=f"A run of the task {order.task_id}",
             )
         except WorkflowAlreadyStartedError as error:
@@ -112,6 +113,11 @@ class Workflows:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
             raise
+
+
+def _memo(order: ExecuteAttempt) -> dict[str, Any]:
+    """Beside the arguments: one too many would wedge a workflow that does not expect it."""
+    return {_ATTEMPT: order.number} | ({_OUTCOME: order.outcome} if order.outcome else {})
 
 
 async def _result(handle: WorkflowHandle[Any, Any]) -> Any:

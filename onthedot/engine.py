@@ -73,6 +73,10 @@ def workflow_id(task_id: str) -> str:
     return f"task/{task_id}"
 
 
+def limit_workflow_id(name: str) -> str:
+    return f"limit/{name}"
+
+
 def run_queue(queue: str) -> str:
     """The Temporal task queue on which the runs of tasks with this ``queue`` wait."""
     return TASK_QUEUE if queue == "default" else f"{TASK_QUEUE}.{queue}"

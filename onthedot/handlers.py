@@ -2,7 +2,8 @@
 
 A handler is an ordinary function, sync or async. It gets the task's ``arguments`` as keyword
 arguments, checked and converted by its type hints, and, where it asks for one by the annotation
-``RunContext`` or the name ``context``, the run's context::
+``RunContext`` or the name ``context``, the run's context. A parameter named ``outcome`` gets how
+the run ended that this one follows, or None::
 
     from onthedot.handlers import RunContext
 
@@ -53,11 +54,14 @@ class RunContext:
         due_at: datetime,
         attempt: int,
         write: Callable[[str], None],
+        outcome: dict[str, Any] | None = None,
     ) -> None:
         self.run_id = run_id  # the same at every attempt of the run
         self.task_id = task_id
         self.due_at = due_at  # aware UTC
         self.attempt = attempt  # 1 is the first
+        #: How the run ended that this one follows (docs/actions.md); None where it follows none.
+        self.outcome = outcome
         #: Set when the run is cancelled or has timed out: a function that is not async cannot be
         #: stopped from outside, so a long one should look at it, or call ``heartbeat``.
         self.cancelled = threading.Event()
@@ -111,15 +115,24 @@ class Handler:
         call = getattr(self.function, "__call__", None)  # noqa: B004  an object with an async one
         return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
 
-    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``given`` as the function's keyword arguments; raise InvalidInput naming each field."""
+    def arguments(
+        self, given: Mapping[str, Any], outcome: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """``given`` as the function's keyword arguments; raise InvalidInput naming each field.
+
+        A parameter ``outcome`` that is not given gets ``outcome``: how the run ended that this
+        one follows, or None.
+        """
         taken = [one for one in self.signature.parameters.values() if self._takes(one)]
         rest = next((one for one in taken if one.kind is one.VAR_KEYWORD), None)
         named = {one.name: one for one in taken if one is not rest}
+        told = "outcome" in named and "outcome" not in given
+        if told and outcome is not None:
+            given = {**given, "outcome": outcome}
         wrong = [
             self._problem(name, None, "missing")
             for name, one in named.items()
-            if one.default is one.empty and name not in given
+            if one.default is one.empty and name not in given and not (told and name == "outcome")
         ]
         converted: dict[str, Any] = {}
         for name, value in given.items():
@@ -132,6 +145,8 @@ class Handler:
             except ValidationError as error:
                 wrong += [self._problem(name, value, text) for text in _texts(error)]
         InvalidInput.raise_if_any(wrong)
+        if told and outcome is None and named["outcome"].default is inspect.Parameter.empty:
+            converted["outcome"] = None
         return converted
 
     def _takes(self, parameter: inspect.Parameter) -> bool:

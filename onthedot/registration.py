@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from onthedot import catching_up, schedule
+from onthedot import catching_up, follow_ups, schedule
 from onthedot.catching_up import CaughtUp
 from onthedot.database import tasks
 from onthedot.database.pool import Pool, connection, transaction
@@ -29,7 +29,7 @@ from onthedot.idempotency import bind, fingerprint, subject_of
 from onthedot.marks import Marks
 from onthedot.requests import Requests
 from onthedot.settings import Settings
-from onthedot.task import CatchUp, Pause, Task, TaskRegistration, TaskSpec, TaskState
+from onthedot.task import CatchUp, FollowUps, Pause, Task, TaskRegistration, TaskSpec, TaskState
 from onthedot.versions import What
 
 _TRIES = 100  # for a change without If-Match that meets others
@@ -277,8 +277,12 @@ class Registration(Requests):
         now = datetime.now(UTC)
         active = change.state is TaskState.ACTIVE
         due_at = schedule.next_due(change.spec.schedule, task.id, now) if active else None
-        one_commit = transaction if key else connection  # a single statement is its own
+        led_on = change.spec.follow_ups not in (task.spec.follow_ups, FollowUps())
+        # a single statement is its own commit
+        one_commit = transaction if key or led_on else connection
         async with one_commit(self._pool) as conn:
+            if led_on:
+                await follow_ups.check(conn, task.id, change.spec.follow_ups)
             after = await tasks.change_task(conn, task, change, by=by, now=now, next_due_at=due_at)
             # The same request waits for this one at the task's row, and finds the key afterwards.
             if after:
@@ -290,10 +294,13 @@ class Registration(Requests):
     ) -> tuple[Task, bool]:
         """The new task, or the one that the same request has made before, and which it is."""
         due_at = schedule.next_due(spec.schedule, task_id, now)
-        one_commit = transaction if key else connection  # a single statement is its own
+        # a single statement is its own commit
+        one_commit = transaction if key or spec.follow_ups != FollowUps() else connection
         async with one_commit(self._pool) as conn:
             if before := await bind(conn, key, print_, task_id):
                 return await tasks.get_task(conn, before), True
+            if spec.follow_ups != FollowUps():
+                await follow_ups.check(conn, task_id, spec.follow_ups)
             task = await tasks.insert_task(conn, task_id, spec, by=by, now=now, next_due_at=due_at)
             if task is None:
                 remedy = "Choose another, leave it out to get one, or change that task by PUT"

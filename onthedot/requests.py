@@ -187,6 +187,7 @@ class Requests:
     ) -> list[Run]:
         trigger = Trigger.BACKFILL if request.kind == "backfill" else Trigger.MANUAL
         own = {name: request.body.get(name) for name in ("arguments", "overlap")}
+        own["reason"] = request.reason
         ids = [(requested_run_id(task.id, due, request.id), due) for due in due_at]
         request.body["orders"] = [
             {"run_id": one, "due_at": due.isoformat(), "trigger": trigger, **own}

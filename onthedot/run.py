@@ -31,6 +31,7 @@ class Trigger(StrEnum):
     MANUAL = "manual"  # somebody asked for it
     BACKFILL = "backfill"  # somebody asked for a past range
     CATCH_UP = "catch_up"  # its time passed while nothing could run
+    FOLLOW_UP = "follow_up"  # a run of another task ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,6 +166,8 @@ def read_orders(request: Request) -> list[RunOrder]:
             arguments=one.get("arguments"),
             overlap=OverlapPolicy(one["overlap"]) if one.get("overlap") else None,
             at_once=request.body.get("at_once", 1),
+            reason=one.get("reason"),
+            outcome=one.get("outcome"),
         )
         for one in request.body["orders"]
     ]

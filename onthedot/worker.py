@@ -24,6 +24,8 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.attempt import Executor
+from activities.follow_ups import FollowUps
+from activities.limits import Limits
 from activities.plan import pass_over, plan
 from activities.record import Recorder
 from activities.upkeep import Upkeep as UpkeepActivities
@@ -32,10 +34,12 @@ from onthedot.database.pool import open_pool
 from onthedot.database.run_log import RunLog
 from onthedot.engine import TASK_QUEUE, UPKEEP_QUEUE, UPKEEP_WORKFLOW_ID, Engine, run_queue
 from onthedot.errors import EngineUnavailable
+from onthedot.follow_ups import FollowUpStarter
 from onthedot.handlers import Handlers
 from onthedot.registration import Registration
 from onthedot.settings import Settings
 from onthedot.upkeep import Upkeep
+from workflows.limit import LimitWorkflow
 from workflows.runner import workflow_runner
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
@@ -76,7 +80,8 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
     async with RunLog(pool) as log:
         parts = _Parts(settings, engine, log, identity)
         keeper = Upkeep(settings, pool, engine, registration)
-        workers = parts.workers(role, queues, UpkeepActivities(keeper))
+        starter = FollowUpStarter(pool, registration.send)
+        workers = parts.workers(role, queues, UpkeepActivities(keeper), FollowUps(starter))
         logger.info("worker %s: role %s, queues %s", identity, role, ", ".join(queues))
         await _work(workers, engine, stop)
         await parts.close()
@@ -92,23 +97,35 @@ class _Parts:
         self._identity = identity
         self._executors: list[Executor] = []
 
-    def workers(self, role: Role, queues: Sequence[str], upkeep: UpkeepActivities) -> list[Worker]:
+    def workers(
+        self,
+        role: Role,
+        queues: Sequence[str],
+        upkeep: UpkeepActivities,
+        follow_ups: FollowUps,
+    ) -> list[Worker]:
         """One for the main queue, one for each other queue that is executed here, and upkeep's."""
         executed = () if role == "scheduler" else queues
         others = [self._run_worker(run_queue(one)) for one in executed if one != "default"]
         if role == "executor":
             return others + [self._run_worker(TASK_QUEUE)] * ("default" in executed)
-        return [self._main_worker("default" in executed), *others, self._upkeep_worker(upkeep)]
+        return [
+            self._main_worker("default" in executed),
+            *others,
+            self._upkeep_worker(upkeep, follow_ups),
+        ]
 
     def _main_worker(self, executes: bool) -> Worker:
         """Schedules; executes as well, so that a run can start in the process that sends it."""
         activities: list[Callable[..., Any]] = [plan, pass_over, Recorder(self._log).record]
+        limits = Limits(self._engine.client)
+        activities += [limits.ask, limits.give_back, limits.tell, limits.find_gone]
         if executes:
             activities.append(self._executor().execute_attempt)
         return Worker(
             self._engine.client,
             task_queue=TASK_QUEUE,
-            workflows=[TaskWorkflow],
+            workflows=[TaskWorkflow, LimitWorkflow],
             activities=activities,
             no_remote_activities=not executes,
             workflow_runner=workflow_runner(),
@@ -134,12 +151,12 @@ class _Parts:
             graceful_shutdown_timeout=self._settings.shutdown_grace,
         )
 
-    def _upkeep_worker(self, upkeep: UpkeepActivities) -> Worker:
+    def _upkeep_worker(self, upkeep: UpkeepActivities, follow_ups: FollowUps) -> Worker:
         return Worker(
             self._engine.client,
             task_queue=UPKEEP_QUEUE,
             workflows=[UpkeepWorkflow],
-            activities=[upkeep.reconcile, upkeep.compare, upkeep.mind_months],
+            activities=[upkeep.reconcile, upkeep.compare, upkeep.mind_months, follow_ups.start],
             workflow_runner=workflow_runner(),
             workflow_task_poller_behavior=_UPKEEP_POLLERS,
             activity_task_poller_behavior=_UPKEEP_POLLERS,

@@ -57,7 +57,9 @@ class MemoryLog:
 def order(kind: str, *, due_in: float = 0, **given: Any) -> ExecuteAttempt:
     """An attempt of an action of ``kind``; ``given`` are fields of the attempt or the action."""
     of_attempt = {
-        name: given.pop(name) for name in ("number", "delivery", "timeout") if name in given
+        name: given.pop(name)
+        for name in ("number", "delivery", "timeout", "outcome")
+        if name in given
     }
     if "timeout" in of_attempt:
         of_attempt["timeout"] = timedelta(seconds=of_attempt["timeout"])

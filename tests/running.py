@@ -19,6 +19,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from activities.limits import Limits
 from activities.messages import ExecuteAttempt, Outcome
 from activities.plan import pass_over, plan
 from activities.record import RecordProgress
@@ -31,6 +32,7 @@ from onthedot.run import Output, Run, RunStatus, Trigger, requested_run_id, sche
 from onthedot.settings import Settings
 from onthedot.task import HttpAction, Policies, Schedule, TaskSpec, TaskState
 from tests import services
+from workflows.limit import LimitWorkflow
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
 from workflows.runner import workflow_runner
 from workflows.task import TaskWorkflow
@@ -198,14 +200,18 @@ class Stage:
         async with Worker(
             self.client,
             task_queue=engine.TASK_QUEUE,
-            workflows=[TaskWorkflow],
-            activities=[plan, pass_over, self._record, self._attempt],
+            workflows=[TaskWorkflow, LimitWorkflow],
+            activities=[plan, pass_over, self._record, self._attempt, *self._limits()],
             workflow_runner=workflow_runner(),
             max_heartbeat_throttle_interval=timedelta(milliseconds=1),
             default_heartbeat_throttle_interval=timedelta(milliseconds=1),
             graceful_shutdown_timeout=timedelta(),
         ):
             yield
+
+    def _limits(self) -> list[Callable[..., Any]]:
+        limits = Limits(self.client)
+        return [limits.ask, limits.give_back, limits.tell, limits.find_gone]
 
     @activity.defn(name="record")
     async def _record(self, order: RecordProgress) -> None:

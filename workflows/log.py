@@ -44,9 +44,12 @@ class TaskLog:
             replace(self._row(order), status=status, reason=reason, finished_at=workflow.now())
         )
 
-    def show_waiting(self, order: RunOrder) -> None:
-        """Let people see a run that does not come to its turn; it changes no row that is there."""
-        self.add(self._row(order))
+    def show_waiting(self, order: RunOrder, reason: str | None = None) -> None:
+        """Let people see a run that does not come to its turn.
+
+        A row that is there changes by a ``reason`` alone, and while it waits.
+        """
+        self.add(replace(self._row(order), reason=reason))
 
     def _row(self, order: RunOrder) -> Run:
         return Run(

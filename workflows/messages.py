@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from activities.follow_ups import StartFollowUps
 from onthedot.run import Run, Trigger
 from onthedot.task import CatchUp, OverlapPolicy, TaskSpec, TaskState
 
@@ -18,6 +19,8 @@ class RunOrder:
     arguments: dict[str, Any] | None = None  # in the place of the action's own
     overlap: OverlapPolicy | None = None  # in the place of the task's own
     at_once: int = 1  # of a backfill: it starts while fewer than so many of them go on
+    reason: str | None = None  # why it was asked for
+    outcome: dict[str, Any] | None = None  # of the run that it follows
 
 
 @dataclass(kw_only=True)
@@ -35,6 +38,7 @@ class KeepTask:
     taken: list[str] = field(default_factory=list)  # the latest requests that were taken
     paused_until: datetime | None = None  # of a paused task that resumes by itself
     failures: int = 0  # runs that failed in a row
+    follow_ups: list[StartFollowUps] = field(default_factory=list)  # that are to be started
 
 
 @dataclass(frozen=True, kw_only=True)

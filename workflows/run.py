@@ -39,12 +39,29 @@ class RunInFlight:
     ) -> None:
         self.order = order
         self.recalled = False
+        self.withdrawn = False  # it leaves a line: its task was paused or deleted
+        self.held_back = False  # it waits here, and no worker has it
+        self.remark: str | None = None  # what its final row shall say
         self.shown = False  # the log has a row for it, whether or not a worker has it
         self._task_id, self._version, self._spec, self._report = task_id, version, spec, report
         self._start_at = max(order.due_at, workflow.now())
         self._attempts: list[Attempt] = []
         self._handle: workflow.ActivityHandle[Outcome] | None = None
         self._cancel_reason: str | None = None
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What it is made from."""
+        return self._spec
+
+    @property
+    def start_at(self) -> datetime:
+        """Its instant: its due time, or when it was sent off where that was later."""
+        return self._start_at
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancel_reason is not None
 
     @property
     def waits(self) -> bool:
@@ -64,9 +81,15 @@ class RunInFlight:
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
         by_itself = self.order.trigger is Trigger.SCHEDULE
-        if by_itself and self.waits and workflow.now() < self._start_at - _LAST_RECALL:
+        in_time = self.held_back or workflow.now() < self._start_at - _LAST_RECALL
+        if by_itself and self.waits and in_time:
             self.recalled = True
             self.cancel("recalled")
+
+    def withdraw(self) -> None:
+        """Let it leave a line that it waits in."""
+        self.withdrawn = True
+        self.cancel("withdrawn")
 
     def cancel(self, reason: str) -> None:
         """Stop it; it ends as cancelled unless it ends by itself first."""
@@ -105,6 +128,7 @@ class RunInFlight:
             action=_with_arguments(self._spec.action, self.order),
             timeout=policies.timeout,
             delivery=policies.delivery,
+            outcome=self.order.outcome,
         )
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,
@@ -163,7 +187,9 @@ class RunInFlight:
             status=outcome.status,
             started_at=self._attempts[0].started_at if self._attempts else None,
             finished_at=outcome.finished_at,
-            reason=self._cancel_reason if outcome.status is RunStatus.CANCELLED else None,
+            reason=self._cancel_reason
+            if outcome.status is RunStatus.CANCELLED
+            else in_words(self.order, self.remark),
             attempts=list(self._attempts),
             attempt_count=len(self._attempts),
             worker=outcome.worker,
@@ -190,6 +216,11 @@ def _unheard_of(
         output=Output(),
         error=error,
     )
+
+
+def in_words(order: RunOrder, remark: str | None) -> str | None:
+    """The reason in a run's row: why it was asked for, and what came of it."""
+    return "; ".join(filter(None, (order.reason, remark))) or None
 
 
 def _with_arguments(action: Action, order: RunOrder) -> Action:

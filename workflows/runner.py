@@ -2,10 +2,11 @@
 
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 
+from workflows.limit import LimitWorkflow
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
-WORKFLOWS: tuple[type, ...] = (TaskWorkflow, UpkeepWorkflow)
+WORKFLOWS: tuple[type, ...] = (TaskWorkflow, LimitWorkflow, UpkeepWorkflow)
 
 
 def workflow_runner() -> WorkflowRunner:

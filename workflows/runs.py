@@ -6,10 +6,13 @@ from typing import Any
 
 from temporalio import workflow
 
+from activities.limits import TellOfPlace
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
+from workflows.follow_ups import FollowUps
 from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
+from workflows.places import Places, give_back
 from workflows.run import RunInFlight
 
 MOST_QUEUED = 100
@@ -28,6 +31,7 @@ class Runs:
         self,
         state: KeepTask,
         log: TaskLog,
+        follow_ups: FollowUps,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         on_recalled: Callable[[RunOrder], None],
         on_failed: Callable[[], None],
@@ -36,8 +40,10 @@ class Runs:
         ``on_failed`` hears of a failure.
         """
         self._state, self._log, self._spawn = state, log, spawn
+        self._follow_ups = follow_ups
         self._on_recalled, self._on_failed = on_recalled, on_failed
         self._in_flight: dict[str, RunInFlight] = {}
+        self._places: dict[str, Places] = {}  # of the runs in flight that have limits
         self._came_too_late: set[str] = set()  # runs that were recalled and started all the same
 
     @property
@@ -122,6 +128,18 @@ class Runs:
             for order in [one for one in queue if deleted or one.trigger in _BY_ITSELF]:
                 queue.remove(order)
                 self._leave_out_idle(order)
+        if self._state.state is not TaskState.ACTIVE:
+            for run_id, places in self._places.items():
+                run = self._in_flight[run_id]
+                if places.are_awaited and (deleted or run.order.trigger in _BY_ITSELF):
+                    run.withdraw()
+
+    def hear_of_place(self, news: TellOfPlace) -> None:
+        """A limit has answered a run that asked it for a place."""
+        if places := self._places.get(news.ask.run_id):
+            places.hear(news)
+        elif news.granted:
+            self._spawn(give_back([news.ask.limit], news.ask.run_id))
 
     def _show_those_before(self) -> None:
         """A run that others wait for may itself wait for a worker: then nobody has shown it yet."""
@@ -143,15 +161,22 @@ class Runs:
         state = self._state
         run = RunInFlight(order, state.task_id, state.version, state.spec, self._log.add)
         self._in_flight[order.run_id] = run
+        if state.spec.policies.limits:
+            self._places[order.run_id] = Places(run, state.task_id, self._log.show_waiting)
         self._spawn(self._follow(run))
 
     async def _follow(self, run: RunInFlight) -> None:
-        row = await run.to_end()
+        places = self._places.get(run.order.run_id)
+        row = await (places.run_to_end() if places else run.to_end())
         del self._in_flight[run.order.run_id]
-        if run.recalled:
+        self._places.pop(run.order.run_id, None)
+        if run.withdrawn and row.started_at is None:
+            self._leave_out_idle(run.order)
+        elif run.recalled:
             self._settle(run.order, row)
         else:
             self._log.add(row)
+        self._follow_ups.after(row, run.spec)
         if row.status.is_failure:
             self._on_failed()
         self.start_queued()

@@ -7,11 +7,13 @@ from typing import Any
 
 from temporalio import workflow
 
+from activities.limits import TELL, TellOfPlace
 from activities.plan import GRACE, Occurrence
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
 from workflows.agenda import Agenda
+from workflows.follow_ups import FollowUps
 from workflows.log import TaskLog
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
 from workflows.runs import OVERLAP, Runs
@@ -32,7 +34,15 @@ class TaskWorkflow:
         self._revision: ReviseTask | None = None
         self._log = TaskLog(state)
         self._agenda = Agenda(state, self._log)
-        self._runs = Runs(state, self._log, self._spawn, self._take_back, self._pause_after_failure)
+        self._follow_ups = FollowUps(state, self._spawn)
+        self._runs = Runs(
+            state,
+            self._log,
+            self._follow_ups,
+            self._spawn,
+            self._take_back,
+            self._pause_after_failure,
+        )
         self._fault: Exception | None = None
 
     @workflow.run
@@ -40,6 +50,7 @@ class TaskWorkflow:
         agenda = self._agenda
         log = self._spawn(self._log.keep(self._is_settled, agenda.next_due_at))
         self._runs.start_queued()
+        self._follow_ups.go_on()
         self._describe(self._state.state)
         while not self._is_over():
             if self._fault is not None:
@@ -78,6 +89,10 @@ class TaskWorkflow:
     def cancel_run(self, asked: CancelRun) -> None:
         if self._takes(asked.request_id):
             self._runs.cancel(asked.run_id, "cancelled on request")
+
+    @workflow.signal(name=TELL, description="A limit answers a run that asked for a place")
+    def hear_of_place(self, news: TellOfPlace) -> None:
+        self._runs.hear_of_place(news)
 
     async def _follow_agenda(self) -> None:
         """One step: make a plan, or wait for the next occurrence and have it run."""
@@ -220,7 +235,8 @@ class TaskWorkflow:
     def _is_over(self) -> bool:
         ended = self._state.state in (TaskState.FINISHED, TaskState.DELETED)
         answered = self._revision is None and workflow.all_handlers_finished()
-        return ended and answered and not self._runs.any_at_all and self._log.is_complete
+        done = self._log.is_complete and not self._state.follow_ups
+        return ended and answered and done and not self._runs.any_at_all
 
     def _is_long(self) -> bool:
         length = workflow.info().get_current_history_length()

@@ -16,7 +16,7 @@ from onthedot.database.pool import Connection
 from onthedot.database.queries import load
 from onthedot.database.runs import read_run
 from onthedot.database.tasks import Request, read_task
-from onthedot.errors import FieldError, InvalidInput
+from onthedot.errors import FieldError, InvalidInput, NotFound
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import Task, TaskState
 from onthedot.versions import TaskVersion
@@ -64,6 +64,15 @@ class Page(Generic[T]):
 
     items: list[T]
     next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitUse:
+    """A limit as tasks name it."""
+
+    name: str
+    sizes: list[int]  # that they give it, each once, ascending
+    tasks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +206,26 @@ async def tags(conn: Connection, *, limit: int = 500) -> dict[str, int]:
     """The tags in use, each with its number of tasks."""
     found = await conn.execute(SQL["tags"], {"limit": limit})
     return {row["tag"]: row["tasks"] for row in await found.fetchall()}
+
+
+async def list_limits(
+    conn: Connection, *, cursor: str | None = None, limit: int = 50
+) -> Page[LimitUse]:
+    """A page of the limits that tasks name, by name."""
+    after = _read_cursor(cursor, "limit")[1] if cursor else ""
+    found = await conn.execute(SQL["limits"], {"after": after, "name": None, "limit": limit + 1})
+    rows = [LimitUse(**row) for row in await found.fetchall()]
+    items, more = rows[:limit], len(rows) > limit
+    return Page(items, _write_cursor("limit", None, items[-1].name) if more else None)
+
+
+async def get_limit(conn: Connection, name: str) -> LimitUse:
+    """One limit; raise NotFound when no task names it."""
+    found = await conn.execute(SQL["limits"], {"after": "", "name": name, "limit": 1})
+    row = await found.fetchone()
+    if row is None:
+        raise NotFound(f"no task has a limit {name!r}")
+    return LimitUse(**row)
 
 
 async def figures(conn: Connection, *, now: datetime) -> Figures:

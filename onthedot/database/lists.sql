@@ -29,6 +29,14 @@ ORDER BY next_due_at, id LIMIT %(limit)s;
 SELECT tag, count(*) AS tasks FROM tasks, unnest(tags) AS tag
 WHERE state <> 'deleted' GROUP BY tag ORDER BY tag LIMIT %(limit)s;
 
+-- name: limits
+SELECT named.key AS name, count(*) AS tasks,
+       array_agg(DISTINCT named.value::int ORDER BY named.value::int) AS sizes
+FROM tasks, jsonb_each_text(spec #> '{policies,limits}') AS named
+WHERE state <> 'deleted' AND spec #> '{policies,limits}' <> '{}'
+  AND named.key > %(after)s AND named.key = coalesce(%(name)s::text, named.key)
+GROUP BY named.key ORDER BY named.key LIMIT %(limit)s;
+
 -- name: task_states
 SELECT state, count(*) AS tasks FROM tasks GROUP BY state;
 

@@ -127,6 +127,12 @@ async def cancel_runs(conn: Connection, run_ids: Sequence[str], *, now: datetime
     await conn.execute(SQL["cancel_runs"], {**_keys(run_ids), "now": now})
 
 
+async def add_to_reason(conn: Connection, run: Run, remark: str) -> None:
+    """Say something more of a run that has ended; said again, it changes nothing."""
+    values = {"run_id": run.run_id, "due_at": run.due_at, "remark": remark}
+    await conn.execute(SQL["add_to_reason"], values)
+
+
 async def make_month(conn: Connection, moment: datetime) -> None:
     """Make the log's partitions for the month (UTC) that ``moment`` lies in."""
     await conn.execute(SQL["make_month"], {"moment": moment})

@@ -24,6 +24,8 @@ WITH entered AS (
     WHERE run_rank(excluded.status) > run_rank(runs.status)
        OR (runs.status = 'running' AND excluded.status = 'running'
            AND excluded.attempt_count > runs.attempt_count)
+       OR (runs.status = 'waiting' AND excluded.status = 'waiting'
+           AND excluded.reason <> coalesce(runs.reason, ''))
     RETURNING run_id, task_id, due_at, status, started_at, finished_at
 ), counted AS (
     SELECT task_id,
@@ -146,3 +148,8 @@ WHERE inhparent = 'runs'::regclass ORDER BY relname;
 
 -- name: drop_month
 SELECT drop_month(%(suffix)s);
+
+-- name: add_to_reason
+UPDATE runs SET reason = concat_ws('; ', reason, %(remark)s::text)
+WHERE due_at = %(due_at)s AND run_id = %(run_id)s
+  AND position(%(remark)s IN coalesce(reason, '')) = 0;

@@ -222,6 +222,17 @@ async def some_tasks(conn: Connection, ids: Sequence[str]) -> list[Task]:
     return await _tasks(conn, "some_tasks", ids=list(ids))
 
 
+async def lock_follow_ups(conn: Connection) -> None:
+    """Let nobody else change who follows whom until the transaction ends."""
+    await conn.execute(_SQL["lock_follow_ups"])
+
+
+async def follow_ups_of(conn: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Those of the tasks that are not deleted, each with the tasks that may follow it."""
+    cursor = await conn.execute(_SQL["follow_ups_of"], {"ids": list(ids)})
+    return {row["id"]: row["followers"] for row in await cursor.fetchall()}
+
+
 async def remember_key(conn: Connection, key: str, fingerprint: str, subject: str) -> bool:
     """Bind an Idempotency-Key to what it made; False when it is bound already."""
     cursor = await conn.execute(

@@ -77,6 +77,16 @@ ORDER BY id LIMIT %(limit)s;
 -- name: some_tasks
 SELECT * FROM tasks WHERE id = ANY(%(ids)s);
 
+-- name: lock_follow_ups
+SELECT pg_advisory_xact_lock(hashtext('onthedot follow_ups'));
+
+-- name: follow_ups_of
+SELECT id, ARRAY(
+    SELECT jsonb_array_elements_text(
+        coalesce(spec #> '{follow_ups,on_success}', '[]') || coalesce(spec #> '{follow_ups,on_failure}', '[]'))
+) AS followers
+FROM tasks WHERE id = ANY(%(ids)s) AND state <> 'deleted';
+
 -- name: remember_key
 INSERT INTO idempotency_keys (key, fingerprint, subject) VALUES (%(key)s, %(fingerprint)s, %(subject)s)
 ON CONFLICT (key) DO NOTHING;

@@ -15,6 +15,7 @@ from typing import Any
 
 from temporalio.client import WorkflowHandle, WorkflowHistory
 
+import workflows.limit
 import workflows.task
 import workflows.upkeep
 from onthedot.database.migrate import migrate
@@ -35,20 +36,27 @@ TASKS: Mapping[str, Scenario] = {
 AWAY = ("log_away", "catch_up_all", "catch_up_latest", "catch_up_none", "catch_up_too_old")
 UPKEEP = ("upkeep", "upkeep_failing")
 #: Histories of workflows that continue as new after a few events: they replay with ``SHORT``.
-CONTINUED = ("continued", "continued_again", "continued_while_running", "upkeep_continued")
+CONTINUED_LIMIT = "limit_continued"
+CONTINUED = (
+    CONTINUED_LIMIT,
+    "continued",
+    "continued_again",
+    "continued_while_running",
+    "upkeep_continued",
+)
 BRANCHES = (*TASKS, *AWAY, *UPKEEP, *CONTINUED)
 
 
 @contextmanager
 def short() -> Iterator[None]:
     """Let workflows continue as new soon. A replay must see what the recording saw."""
-    task, upkeep = workflows.task, workflows.upkeep
-    before = task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS
-    task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS = 30, 50, 1
+    task, upkeep, limit = workflows.task, workflows.upkeep, workflows.limit
+    before = task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY
+    task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY = 30, 50, 1, 40
     try:
         yield
     finally:
-        task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS = before
+        task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY = before
 
 
 async def _play_tasks(stage: Stage, names: Sequence[str]) -> None:
@@ -98,6 +106,19 @@ async def _play_continued(stage: Stage) -> None:
     stage.played["continued_again"] = stage.played["continued"]
 
 
+async def _play_continued_limit(stage: Stage) -> None:
+    """A limit continues as new while some hold it and others wait."""
+    policies = {"overlap": "allow", "limits": {CONTINUED_LIMIT: 2}}
+    script = scenarios.shell("sleep 0.5")
+    with short():
+        async with stage.worker():
+            task_id = await stage.register("asks_on", scenarios.every(3600), script, **policies)
+            for _ in range(12):
+                await stage.registration.trigger(task_id, by=scenarios.BY)
+            await stage.wait_for(task_id, scenarios.SUCCEEDED, count=12)
+            await stage.delete(task_id)
+
+
 async def _upkeep(stage: Stage, name: str, rounds: int) -> None:
     """An upkeep workflow beside the installation's own, through its first rounds."""
     client = stage.engine.client
@@ -137,6 +158,8 @@ async def _history(stage: Stage, name: str) -> WorkflowHistory:
     client = stage.engine.client
     if name in UPKEEP or name == "upkeep_continued":
         workflow_id = name
+    elif name.startswith("limit_"):
+        workflow_id = f"limit/{name}"
     else:
         workflow_id = f"task/{stage.played[name]}"
     handle: WorkflowHandle[object, object] = client.get_workflow_handle(workflow_id)
@@ -150,7 +173,9 @@ async def _history(stage: Stage, name: str) -> WorkflowHistory:
 
 async def record(stage: Stage, names: Sequence[str]) -> None:
     """Play scenarios, all when ``names`` is empty, and write the histories of their workflows."""
-    await _play_tasks(stage, names or list(TASKS))
+    await _play_tasks(stage, [one for one in names or TASKS if one in TASKS])
+    if not names or CONTINUED_LIMIT in names:
+        await _play_continued_limit(stage)
     if not names:
         await _play_outages(stage)
         await _play_continued(stage)
@@ -166,7 +191,7 @@ async def _record(database_url: str, temporal_address: str, names: Sequence[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *TASKS], metavar="NAME")
+    parser.add_argument("names", nargs="*", choices=[[], *TASKS, CONTINUED_LIMIT], metavar="NAME")
     names = parser.parse_args().names
     logging.basicConfig(level=logging.WARNING)
     with (

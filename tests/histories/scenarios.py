@@ -312,6 +312,116 @@ async def paused_after_failure(stage: Stage) -> None:
     await stage.delete(task_id)
 
 
+@scenario
+async def limited(stage: Stage) -> None:
+    """The limit is free."""
+    task_id = await stage.register("limited", every(4), limits={"free": 1})
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def limited_by_two(stage: Stage) -> None:
+    """It waits for the second one while it has the first."""
+    limits = {"limit_second": 1, "limit_first": 1}
+    await stage.register(
+        "holds_the_second", once_in(2), shell("sleep 4"), limits={"limit_second": 1}
+    )
+    task_id = await stage.register("limited_by_two", once_in(4), limits=limits)
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def limited_and_cancelled(stage: Stage) -> None:
+    """One that holds the limit, one that waits and is cancelled, and one that comes after it."""
+    policies = {"overlap": "allow", "limits": {"limit_cancelled": 1}}
+    task_id = await stage.register(
+        "limited_and_cancelled", every(3600), shell("sleep 4"), **policies
+    )
+    asked = [await stage.registration.trigger(task_id, by=BY) for _ in range(3)]
+    await stage.wait_for(task_id, RUNNING)
+    await stage.registration.cancel_run(asked[1].run_id, by=BY)
+    await stage.wait_for(task_id, CANCELLED)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def limited_and_paused(stage: Stage) -> None:
+    """Its run leaves the line; it asks again after the pause."""
+    holder = await stage.register(
+        "holds_it_long", every(3600), shell("sleep 9"), limits={"limit_paused": 1}
+    )
+    await stage.registration.trigger(holder, by=BY)
+    await stage.wait_for(holder, RUNNING)
+    task_id = await stage.register("limited_and_paused", every(3), limits={"limit_paused": 1})
+    await stage.wait_for(task_id, WAITING)
+    await stage.registration.pause(task_id, by=BY)
+    await stage.wait_for(task_id, SKIPPED)
+    await stage.registration.resume(task_id, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def limit_busy(stage: Stage) -> None:
+    """The history of a limit that some wait for."""
+    policies = {"overlap": "allow", "limits": {"limit_busy": 2}}
+    task_id = await stage.register("asks_much", every(3600), shell("sleep 1"), **policies)
+    for _ in range(5):
+        await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED, count=5)
+    await stage.delete(task_id)
+
+
+@scenario
+async def limit_left(stage: Stage) -> None:
+    """The history of a limit whose holder is gone, as is one that waits for it."""
+    limits = {"limit_left": 1}
+    for name, script in (("gone_holder", "sleep 60"), ("gone_from_line", "true")):
+        await stage.register(name, every(3600), shell(script), limits=limits)
+        await stage.registration.trigger(name, by=BY)
+        await stage.wait_for(name, RUNNING if name == "gone_holder" else WAITING)
+    task_id = await stage.register("last_in_line", every(3600), limits=limits)
+    await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, WAITING)
+    for name in ("gone_from_line", "gone_holder"):
+        await stage.engine.client.get_workflow_handle(f"task/{name}").terminate("an accident")
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def followed(stage: Stage) -> None:
+    follower = await stage.register("follows_success", every(3600))
+    task_id = await stage.register("followed", every(2), follow_ups={"on_success": [follower]})
+    await stage.wait_for(follower, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def followed_after_failure(stage: Stage) -> None:
+    """It ends once it has started what follows."""
+    follower = await stage.register("follows_failure", every(3600))
+    follow_ups = {"on_failure": [follower]}
+    task_id = await stage.register(
+        "followed_after_failure", once_in(2), shell("exit 3"), follow_ups=follow_ups
+    )
+    await stage.wait_for(follower, SUCCEEDED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def following(stage: Stage) -> None:
+    """The history of a task that follows another, with the outcome that it is told."""
+    task_id = await stage.register("following", every(3600))
+    follow_ups = {"on_success": [task_id]}
+    await stage.register("is_followed", once_in(2), follow_ups=follow_ups)
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.delete(task_id)
+
+
 async def go_on(stage: Stage, name: str, script: str) -> None:
     """Fire until the workflow has continued as new, and then some more."""
     handle = stage.engine.client.get_workflow_handle(f"task/{name}")

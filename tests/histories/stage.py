@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from activities.follow_ups import FollowUps
 from activities.upkeep import Keeper
 from activities.upkeep import Upkeep as UpkeepActivities
 from onthedot import schedule
@@ -14,6 +15,7 @@ from onthedot.database.pool import Pool, connection, open_pool
 from onthedot.database.run_log import RunLog
 from onthedot.engine import Engine
 from onthedot.errors import DatabaseUnavailable
+from onthedot.follow_ups import FollowUpStarter
 from onthedot.registration import Registration
 from onthedot.run import Run, RunStatus
 from onthedot.settings import Settings
@@ -55,7 +57,9 @@ class Stage:
             parts = Parts(self.settings, self.engine, log, "recorder")
             running.push_async_callback(parts.close)
             keeper = keeper or Upkeep(self.settings, self.pool, self.engine, self.registration)
-            for one in parts.workers("all", ("default",), UpkeepActivities(keeper)):
+            follow_ups = FollowUps(FollowUpStarter(self.pool, self.registration.send))
+            upkeep = UpkeepActivities(keeper)
+            for one in parts.workers("all", ("default",), upkeep, follow_ups):
                 await running.enter_async_context(one)
             yield
 
@@ -66,12 +70,13 @@ class Stage:
         action: dict[str, Any] | None = None,
         *,
         queue: str = "default",
+        follow_ups: dict[str, list[str]] | None = None,
         **policies: Any,
     ) -> str:
         """Register the task of the scenario ``name``; its id."""
         self.played[name] = name
         sent = {"id": name, "name": name, "schedule": when, "queue": queue, "policies": policies}
-        sent = {**sent, "action": action or HELLO}
+        sent = {**sent, "action": action or HELLO, "follow_ups": follow_ups or {}}
         await self.registration.register(TaskRegistration.model_validate(sent), by="recorder")
         return name
 

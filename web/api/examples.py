@@ -41,6 +41,17 @@ TASKS: dict[str, Example] = {
             },
         },
     ),
+    "chain": _example(
+        "Limited, and followed by another task",
+        {
+            "id": "export-orders",
+            "name": "Export the orders",
+            "schedule": {"kind": "cron", "cron": "0 * * * *"},
+            "action": {"kind": "http", "method": "POST", "url": "https://example.org/export"},
+            "policies": {"limits": {"crm-api": 2}},
+            "follow_ups": {"on_success": ["nightly-report"], "on_failure": ["alert"]},
+        },
+    ),
 }
 
 PATCHES: dict[str, Example] = {

@@ -25,7 +25,7 @@ from onthedot.task import (
 )
 
 #: Names of the statuses, states and triggers, as people say them.
-_SPOKEN = {"timed_out": "timed out", "catch_up": "catch-up"}
+_SPOKEN = {"timed_out": "timed out", "catch_up": "catch-up", "follow_up": "follow-up"}
 
 _STEPS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 

@@ -1,0 +1,72 @@
+"""What a task's workflow has to start after its runs, until it is started."""
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from activities.follow_ups import FollowUps as FollowUpActivities
+from activities.follow_ups import StartFollowUps
+from onthedot.engine import UPKEEP_QUEUE
+from onthedot.run import Run, RunStatus
+from onthedot.task import TaskSpec
+from workflows.messages import KeepTask
+
+_STARTED_AT_ONCE = 20
+#: Postgres may be away for hours: the engine keeps at it, and no history grows by that.
+_UNTIL_IT_SUCCEEDS = RetryPolicy(
+    initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10)
+)
+
+
+class FollowUps:
+    """Follow-ups wait here until the run's row is in the log and their own runs are asked for."""
+
+    def __init__(
+        self, state: KeepTask, spawn: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        self._state, self._spawn = state, spawn
+        self._is_busy = False
+
+    def after(self, run: Run, spec: TaskSpec) -> None:
+        """A run has ended; ``spec`` is what it was made from."""
+        chosen: list[str] = []
+        if run.status is RunStatus.SUCCEEDED:
+            chosen = spec.follow_ups.on_success
+        elif run.status.is_failure:
+            chosen = spec.follow_ups.on_failure
+        if chosen:
+            task_ids = list(dict.fromkeys(chosen))
+            self._state.follow_ups.append(StartFollowUps(run_id=run.run_id, task_ids=task_ids))
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Start what is left, also from the time before this history."""
+        if self._state.follow_ups and not self._is_busy:
+            self._is_busy = True
+            self._spawn(self._start_all())
+
+    async def _start_all(self) -> None:
+        left = self._state.follow_ups
+        while left:
+            await workflow.wait_condition(lambda: bool(self._recorded()))
+            ended = self._recorded()[:_STARTED_AT_ONCE]
+            # On upkeep's queue: only workers with the scheduler role have the registration service.
+            await workflow.execute_activity_method(
+                FollowUpActivities.start,
+                ended,
+                task_queue=UPKEEP_QUEUE,
+                start_to_close_timeout=timedelta(minutes=2),
+                heartbeat_timeout=timedelta(seconds=5),
+                retry_policy=_UNTIL_IT_SUCCEEDS,
+                summary=", ".join(f"{one.run_id}: {', '.join(one.task_ids)}" for one in ended[:3]),
+            )
+            left[:] = [one for one in left if one not in ended]
+        self._is_busy = False
+
+    def _recorded(self) -> list[StartFollowUps]:
+        """Those whose run's row is in the log: what is told of the run is read from there."""
+        waiting = {run.run_id for run in self._state.unrecorded}
+        return [one for one in self._state.follow_ups if one.run_id not in waiting]
