@@ -1,10 +1,12 @@
 """Many tasks at once: registered together, or chosen by a filter and changed one by one.
 
-Who changes tasks by a filter says how many they are, so that a slip of the filter changes none.
+Who changes tasks by a filter says how many they are, so that a slip of the filter changes none. An
+answer that would be long in coming leaves it to upkeep to tell the engine of what is left.
 """
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
@@ -14,17 +16,21 @@ from onthedot.database.lists import TaskFilter
 from onthedot.database.pool import Pool, connection
 from onthedot.errors import CountMismatch, FieldError, InvalidInput, OnthedotError
 from onthedot.idempotency import bind, subject_of
+from onthedot.registration import Registration
 from onthedot.task import TaskState
 
 MOST_TASKS = 10_000
 MOST_REGISTERED = 1_000
 _AT_ONCE = 16
 _SAMPLE = 20
+#: Seconds for which the engine is told of each change at once. What is registered may be due soon.
+_TOLD_FOR = 15.0
+_REGISTERED_FOR = 60.0
 
 T = TypeVar("T")
 R = TypeVar("R")
-#: What is done with one task: it gets the task's id, and a key for an answer that stays the same.
-Work = Callable[[str, str | None], Awaitable[R]]
+#: What is done with one task: by which service, the task's id, a key that makes it happen once.
+Work = Callable[[Registration, str, str | None], Awaitable[R]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +53,17 @@ class Result(Generic[R]):
 class Bulk:
     """Works through many tasks, some at a time. What one gets wrong does not keep the others."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, registration: Registration) -> None:
+        self._pool, self._registration = pool, registration
+
+    async def register(
+        self,
+        items: Sequence[T],
+        name: Callable[[T], str],
+        work: Callable[[Registration, T], Awaitable[R]],
+    ) -> list[Result[R]]:
+        """Do ``work`` with each item; their results, under these names, in the items' order."""
+        return await self._each(items, name, work, _REGISTERED_FOR)
 
     async def select(self, wanted: TaskFilter) -> Selection:
         """What ``wanted`` finds now; raise InvalidInput where it is empty or finds too many."""
@@ -80,9 +95,12 @@ class Bulk:
             async with connection(self._pool) as conn:
                 before = await bind(conn, key, print_, json.dumps(ids))
                 ids = json.loads(before) if before else ids
-        return await each(
-            ids, str, lambda one: work(one, None if key is None else f"{key} / {one}")
-        )
+
+        async def one(registration: Registration, task_id: str) -> R:
+            own = None if key is None else f"{key} / {task_id}"
+            return await work(registration, task_id, own)
+
+        return await self._each(ids, str, one, _TOLD_FOR)
 
     async def _ids(self, wanted: TaskFilter) -> list[str]:
         if wanted.is_empty:
@@ -100,19 +118,25 @@ class Bulk:
             )
         return ids
 
+    async def _each(
+        self,
+        items: Sequence[T],
+        name: Callable[[T], str],
+        work: Callable[[Registration, T], Awaitable[R]],
+        told_for: float,
+    ) -> list[Result[R]]:
+        places = asyncio.Semaphore(_AT_ONCE)
+        storing_only = self._registration.storing_only()
+        told_until = time.monotonic() + told_for
 
-async def each(
-    items: Sequence[T], name: Callable[[T], str], work: Callable[[T], Awaitable[R]]
-) -> list[Result[R]]:
-    """Do ``work`` with each item, some at a time; their results in the items' order."""
-    places = asyncio.Semaphore(_AT_ONCE)
+        async def one(item: T) -> Result[R]:
+            result: Result[R] = Result(name(item))
+            async with places:
+                in_time = time.monotonic() < told_until
+                try:
+                    answer = await work(self._registration if in_time else storing_only, item)
+                except OnthedotError as error:
+                    return replace(result, error=error)
+                return replace(result, answer=answer)
 
-    async def one(item: T) -> Result[R]:
-        result: Result[R] = Result(name(item))
-        async with places:
-            try:
-                return replace(result, answer=await work(item))
-            except OnthedotError as error:
-                return replace(result, error=error)
-
-    return await asyncio.gather(*map(one, items))
+        return await asyncio.gather(*map(one, items))

@@ -309,7 +309,7 @@ class Registration(Requests):
         return task, False
 
     async def _hand_over(self, task: Task, *, again: bool = False) -> Task:
-        if task.in_step and not again:
+        if not self._tells or (task.in_step and not again):
             return task
         try:
             await self._workflows.apply(task, again=again)

@@ -4,10 +4,11 @@ A request is a row first, with who asked and when; then it is an Update of the t
 id is the Update's, so that it happens once. When the engine does not answer, upkeep sends it again.
 """
 
+import copy
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from onthedot import backfill as backfills
 from onthedot.acceptance import Acceptance
@@ -32,6 +33,13 @@ class Requests:
         self._pool = pool
         self._acceptance = Acceptance(settings)
         self._workflows = TaskWorkflows(engine)
+        self._tells = True
+
+    def storing_only(self) -> Self:
+        """The same, which leaves it to upkeep to tell the engine: for what would take too long."""
+        other = copy.copy(self)
+        other._tells = False
+        return other
 
     async def trigger(
         self,
@@ -124,7 +132,7 @@ class Requests:
             if run.status.is_final:
                 raise Conflict(f"the run {run_id!r} has ended already: {run.status}")
             await tasks.insert_request(conn, request, now=datetime.now(UTC))
-        await self.send(request)
+        await self._tell(request)
         async with connection(self._pool) as conn:
             return await log.get_run(conn, run_id)
 
@@ -144,6 +152,10 @@ class Requests:
                 await log.cancel_runs(conn, request.run_ids, now=datetime.now(UTC))
             await tasks.mark_sent(conn, request.id)
         return True
+
+    async def _tell(self, request: Request) -> None:
+        if self._tells:
+            await self.send(request)
 
     async def _task(self, task_id: str) -> Task:
         async with connection(self._pool) as conn:
@@ -208,7 +220,7 @@ class Requests:
             )
             await tasks.insert_request(conn, request, now=datetime.now(UTC))
             await tasks.tell(conn, task.id, runs=True)
-        await self.send(request)
+        await self._tell(request)
         return [_waiting(task, one, due, trigger, request) for one, due in ids]
 
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.web_client import Web, registered, rows, task
+from tests.services import assert_eventually
 from web.api import examples
 from web.api.bulk import BulkAnswer, BulkCount
 
@@ -185,6 +186,28 @@ async def test_a_batch_registers_each_task_by_itself(live: Web, tag: str) -> Non
     assert items[4]["problem"]["errors"][0]["field"] == "colour"
     assert [one["id"] for one in items] == [one["id"] for one in answers[1].json["items"]]
     assert set(await states(live, tag)) == {good["id"], items[3]["id"]}
+
+
+async def test_what_takes_too_long_is_kept_and_told_to_the_engine_afterwards(
+    live: Web, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await some(live, tag)
+    monkeypatch.setattr("onthedot.bulk._TOLD_FOR", 0)
+    answer = await live("POST", f"/api/v1/tasks:pause?tag={tag}", {"count": 3})
+    assert {one["status"] for one in answer.json["items"]} == {202}
+    headers = {"Idempotency-Key": uuid4().hex}
+    asked = await live("POST", f"/api/v1/tasks:trigger?tag={tag}", {"count": 3}, headers=headers)
+    assert asked.json["done"] == 3
+    found = await rows(live, "SELECT * FROM tasks WHERE tags @> ARRAY[%s]", tag)
+    assert {(one["state"], one["engine_version"]) for one in found} == {("paused", 1)}
+
+    async def all_told() -> bool:
+        query = "SELECT engine_version FROM tasks WHERE tags @> ARRAY[%s]"
+        taken = {one["engine_version"] for one in await rows(live, query, tag)}
+        runs = [await live("GET", f"/api/v1/runs/{one['run_id']}") for one in asked.json["items"]]
+        return taken == {2} and {run.json["status"] for run in runs} == {"succeeded"}
+
+    await assert_eventually(all_told, within=60, every=0.5)
 
 
 async def test_a_batch_of_a_thousand_is_registered(live: Web, tag: str) -> None:

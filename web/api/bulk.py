@@ -7,9 +7,10 @@ from fastapi import APIRouter, Body, Query, Request
 from pydantic import Field, JsonValue, ValidationError
 from starlette.responses import Response
 
-from onthedot.bulk import MOST_REGISTERED, Bulk, Result, Work, each
+from onthedot.bulk import MOST_REGISTERED, Bulk, Result, Work
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.idempotency import fingerprint
+from onthedot.registration import Registration
 from onthedot.run import Run
 from onthedot.task import CatchUp, Instant, OverlapPolicy, Shape, Task, TaskRegistration, TaskState
 from web.api import examples
@@ -97,19 +98,20 @@ async def register_many(
 ) -> Response:
     """Register up to 1000 tasks. Each has its own answer, in the order of the request."""
 
-    async def register(item: tuple[int, dict[str, Any]]) -> Task:
+    async def register(registration: Registration, item: tuple[int, dict[str, Any]]) -> Task:
         position, given = item
         try:
-            registration = TaskRegistration.model_validate(given)
+            one = TaskRegistration.model_validate(given)
         except ValidationError as error:
             raise InvalidInput(*field_errors(error.errors())) from None
         own = None if key is None else f"{key} / {position}"
-        return await services.registration.register(registration, by=caller.name, key=own)
+        return await registration.register(one, by=caller.name, key=own)
 
     def name(item: tuple[int, dict[str, Any]]) -> str:
         return str(item[1].get("id", ""))
 
-    results = await each(list(enumerate(sent.tasks)), name, register)
+    bulk = Bulk(services.pool, services.registration)
+    results = await bulk.register(list(enumerate(sent.tasks)), name, register)
     return _answer(request, results, 201)
 
 
@@ -124,8 +126,8 @@ async def pause_many(
 ) -> Response:
     """Pause all tasks that a filter finds."""
 
-    async def pause(task_id: str, key: str | None) -> Task:
-        return await services.registration.pause(
+    async def pause(at: Registration, task_id: str, key: str | None) -> Task:
+        return await at.pause(
             task_id, by=caller.name, key=key, reason=sent.reason, until=sent.until
         )
 
@@ -143,8 +145,8 @@ async def resume_many(
 ) -> Response:
     """Resume all tasks that a filter finds."""
 
-    async def resume(task_id: str, key: str | None) -> Task:
-        return await services.registration.resume(
+    async def resume(at: Registration, task_id: str, key: str | None) -> Task:
+        return await at.resume(
             task_id, by=caller.name, key=key, reason=sent.reason, catch_up=sent.catch_up
         )
 
@@ -162,8 +164,8 @@ async def delete_many(
 ) -> Response:
     """Delete all tasks that a filter finds."""
 
-    async def delete(task_id: str, key: str | None) -> Task:
-        return await services.registration.delete(
+    async def delete(at: Registration, task_id: str, key: str | None) -> Task:
+        return await at.delete(
             task_id,
             by=caller.name,
             key=key,
@@ -190,8 +192,8 @@ async def trigger_many(
         remedy = "Send a text of your own with it, and the same one when you send it again."
         raise InvalidInput(FieldError("Idempotency-Key", None, "is missing", remedy))
 
-    async def trigger(task_id: str, key: str | None) -> Run:
-        return await services.registration.trigger(
+    async def trigger(at: Registration, task_id: str, key: str | None) -> Run:
+        return await at.trigger(
             task_id,
             by=caller.name,
             key=key,
@@ -211,7 +213,7 @@ async def _bulk(
     key: str | None,
     work: Work[Any],
 ) -> Response:
-    bulk, wanted = Bulk(services.pool), _choice(query, sent.filter).wanted()
+    bulk, wanted = Bulk(services.pool, services.registration), _choice(query, sent.filter).wanted()
     if sent.dry_run:
         found = await bulk.select(wanted)
         return respond({"count": found.count, "sample": found.sample})
