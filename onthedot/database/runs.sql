@@ -122,7 +122,7 @@ ORDER BY runs.due_at, runs.run_id;
 -- name: statuses_of_due_times
 -- What the log has of the due times of a task, whether they came by themselves or by a backfill.
 SELECT due_at, array_agg(DISTINCT status) AS statuses FROM runs
-WHERE task_id = %(task_id)s AND due_at >= %(first)s AND due_at <= %(last)s AND trigger <> 'manual'
+WHERE task_id = %(task_id)s AND due_at >= %(first)s AND due_at <= %(last)s AND trigger NOT IN ('manual', 'follow_up')
 GROUP BY due_at;
 
 -- name: going_on
