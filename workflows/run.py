@@ -67,12 +67,17 @@ class RunInFlight:
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
         by_itself = self.order.trigger is Trigger.SCHEDULE
-        if by_itself and self.waits and workflow.now() < self._start_at - _LAST_RECALL:
+        in_time = self.waits and workflow.now() < self._start_at - _LAST_RECALL
+        if by_itself and in_time and self._cancel_reason is None:
             self.recalled = True
-            self.cancel("recalled")
+            self._stop("recalled")
 
     def cancel(self, reason: str) -> None:
         """Stop it; it ends as cancelled unless it ends by itself first."""
+        self.recalled = False  # not to be planned again
+        self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
         is_asked, self._cancel_reason = self._cancel_reason is not None, reason
         if self._handle and not is_asked:
             self._handle.cancel()

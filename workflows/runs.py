@@ -162,7 +162,7 @@ class Runs:
             self._state.queue.append(order)
             self._log.show_waiting(order)
         else:
-            reason = f"overlap: the queue is full, {room} wait in it"
+            reason = f"overlap: the queue is full ({room} of {room})"
             self._log.leave_out(order, RunStatus.SKIPPED, reason)
 
     def _may_leave_queue(self, order: RunOrder) -> bool:
@@ -187,7 +187,7 @@ class Runs:
             self._log.leave_out(queued, RunStatus.SKIPPED, reason)
         self._state.queue[:] = [order]
         for run in self._in_flight.values():
-            if not _is_backfill(run.order):
+            if run.takes_place and not _is_backfill(run.order):
                 run.cancel("overlap: the next one was due")
 
     def _start(self, order: RunOrder) -> None:
