@@ -34,6 +34,13 @@ _LIMITS = (
     "system.visibilityPersistenceMaxWriteQPS",
 )
 _LIMIT = 20_000
+# One queue of runs is one partition here, so that its urgent ones come before all others; and its
+# fairness keys hold as soon as a run has one.
+_IN_ORDER = {
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
+    "matching.autoEnableV2": "true",
+}
 
 # A workflow whose workers have the wrong code is named as such after three tries, and is tried
 # again within a minute, so that it goes on soon after they are taken back.
@@ -77,6 +84,7 @@ class TemporalServer:
         command += [f"--search-attribute={name}={kind}" for name, kind in SEARCH_ATTRIBUTES.items()]
         command += [f"--dynamic-config-value={name}={_LIMIT}" for name in _LIMITS]
         command += [f"--dynamic-config-value={value}" for value in _WHEN_SUSPENDED]
+        command += [f"--dynamic-config-value={name}={value}" for name, value in _IN_ORDER.items()]
         if self.ui_port is None:
             return [*command, "--headless"]
         return [*command, f"--ui-port={self.ui_port}", "--ui-disable-news-fetch"]

@@ -7,10 +7,11 @@ from uuid import uuid4
 from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
-from onthedot.bulk import Bulk, Result
+from onthedot.bulk import Bulk, Result, Work
 from onthedot.database.lists import TaskFilter
 from onthedot.errors import CountMismatch
 from onthedot.idempotency import fingerprint
+from onthedot.registration import Registration
 from onthedot.task import TaskState
 from web.forms import ACTION_KINDS
 from web.pages.query import choice, plain
@@ -54,7 +55,7 @@ async def _ask(
     changed: bool = False,
 ) -> Response:
     choice("do", do or "-", WORK)
-    found = await Bulk(services.pool).select(_wanted(filters))
+    found = await Bulk(services.pool, services.registration).select(_wanted(filters))
     return page(
         request,
         "tasks_many.html",
@@ -85,10 +86,10 @@ async def do_many(
 ) -> Response:
     choice("do", do or "-", WORK)
     filters = {"search": search, "state": state, "action": action, "tag": tag}
-    work = _work(services, do, caller.name, reason.strip() or None)
+    work = _work(do, caller.name, reason.strip() or None)
     what = fingerprint("many", [do, count, filters])
     try:
-        results: list[Result[Any]] = await Bulk(services.pool).each(
+        results: list[Result[Any]] = await Bulk(services.pool, services.registration).each(
             _wanted(filters), count, work, key=key, print_=what
         )
     except CountMismatch:
@@ -114,14 +115,13 @@ def _wanted(filters: dict[str, str]) -> TaskFilter:
     )
 
 
-def _work(
-    services: Services, do: str, by: str, reason: str | None
-) -> Callable[[str, str | None], Awaitable[object]]:
-    registration = services.registration
+def _work(do: str, by: str, reason: str | None) -> Work[Any]:
     calls: dict[str, Callable[..., Awaitable[object]]] = {
-        "pause": registration.pause,
-        "resume": registration.resume,
-        "trigger": registration.trigger,
-        "delete": registration.delete,
+        "pause": Registration.pause,
+        "resume": Registration.resume,
+        "trigger": Registration.trigger,
+        "delete": Registration.delete,
     }
-    return lambda task_id, key: calls[do](task_id, by=by, key=key, reason=reason)
+    return lambda registration, task_id, key: calls[do](
+        registration, task_id, by=by, key=key, reason=reason
+    )
