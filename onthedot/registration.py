@@ -33,6 +33,7 @@ from onthedot.errors import (
     TaskExists,
     VersionMismatch,
 )
+from onthedot.observed import observed
 from onthedot.run import Run, RunStatus, Trigger, requested_run_id
 from onthedot.settings import Settings
 from onthedot.task import (
@@ -60,6 +61,7 @@ class Registration:
     async def close(self) -> None:
         await self._marks.close()
 
+    @observed("register")
     async def register(self, sent: TaskRegistration, *, by: str, key: str | None = None) -> Task:
         """Store a new task and start its workflow.
 
@@ -74,6 +76,7 @@ class Registration:
         task, again = await self._store_new(task_id, spec, by, now, key, print_)
         return await self._hand_over(task, again=again)
 
+    @observed("revise")
     async def revise(
         self, task_id: str, spec: TaskSpec, *, by: str, if_version: int | None = None
     ) -> Task:
@@ -88,18 +91,22 @@ class Registration:
 
         return await self._change(task_id, revised, by, if_version)
 
+    @observed("pause")
     async def pause(self, task_id: str, *, by: str, if_version: int | None = None) -> Task:
         """Let the task's occurrences be skipped; raise NotFound, Conflict, VersionMismatch."""
         return await self._change(task_id, _to(TaskState.PAUSED), by, if_version)
 
+    @observed("resume")
     async def resume(self, task_id: str, *, by: str, if_version: int | None = None) -> Task:
         """Let the task's occurrences run again; raise NotFound, Conflict, VersionMismatch."""
         return await self._change(task_id, _to(TaskState.ACTIVE), by, if_version)
 
+    @observed("delete")
     async def delete(self, task_id: str, *, by: str, if_version: int | None = None) -> Task:
         """Take the task back: a run that goes on ends, none follows, its log stays."""
         return await self._change(task_id, _to(TaskState.DELETED), by, if_version)
 
+    @observed("trigger")
     async def trigger(
         self,
         task_id: str,
@@ -121,6 +128,7 @@ class Registration:
         due_at = [datetime.now(UTC)]
         return (await self._ask_for_runs(task, due_at, order, print_, by, key, reason))[0]
 
+    @observed("backfill")
     async def backfill(
         self, task_id: str, start: datetime, end: datetime, *, by: str, key: str | None = None
     ) -> list[Run]:
@@ -132,12 +140,14 @@ class Registration:
             task, due_at, {"trigger": Trigger.BACKFILL}, print_, by, key, None
         )
 
+    @observed("rerun")
     async def rerun(self, run_id: str, *, by: str, key: str | None = None) -> Run:
         """Ask for a run of the same task now."""
         async with connection(self._pool) as conn:
             run = await log.get_run(conn, run_id)
         return await self.trigger(run.task_id, by=by, key=key, reason=f"rerun of {run_id}")
 
+    @observed("cancel")
     async def cancel_run(self, run_id: str, *, by: str, key: str | None = None) -> Run:
         """Ask a run to stop. Returns it as it is now: a run takes a moment to end.
 

@@ -13,13 +13,6 @@ from typing import Any, Literal
 
 from temporalio.client import WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.runtime import (
-    LogForwardingConfig,
-    LoggingConfig,
-    Runtime,
-    TelemetryConfig,
-    TelemetryFilter,
-)
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
@@ -27,12 +20,15 @@ from activities.attempt import Executor
 from activities.plan import pass_over, plan
 from activities.record import Recorder
 from activities.upkeep import Upkeep as UpkeepActivities
-from onthedot import readiness
+from onthedot import engine_runtime, readiness
 from onthedot.database.pool import open_pool
 from onthedot.database.run_log import RunLog
 from onthedot.engine import TASK_QUEUE, UPKEEP_QUEUE, UPKEEP_WORKFLOW_ID, Engine, run_queue
 from onthedot.errors import EngineUnavailable
 from onthedot.handlers import Handlers
+from onthedot.metrics import PoolCollector
+from onthedot.metrics_server import MetricsServer
+from onthedot.presence import Presence
 from onthedot.registration import Registration
 from onthedot.settings import Settings
 from onthedot.upkeep import Upkeep
@@ -65,22 +61,27 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     _raise_file_limit()
-    _log_through_python()
+    core_url = engine_runtime.prepare(metrics=settings.metrics_port is not None)
     queues = queues or ("default",)
     identity = f"{socket.gethostname()}:{os.getpid()}"
     engine = await _connect(settings, identity, stop)
     if engine is None:
         return
     pool = await open_pool(settings)
+    scraped = MetricsServer(settings, core_url, PoolCollector(pool.get_stats))
+    if settings.metrics_port is not None:
+        await scraped.start()
     registration = Registration(settings, pool, engine)
     async with RunLog(pool) as log:
         parts = _Parts(settings, engine, log, identity)
         keeper = Upkeep(settings, pool, engine, registration)
         workers = parts.workers(role, queues, UpkeepActivities(keeper))
         logger.info("worker %s: role %s, queues %s", identity, role, ", ".join(queues))
-        await _work(workers, engine, stop)
+        async with Presence(pool, identity, role, queues, settings.metrics_port):
+            await _work(workers, engine, stop)
         await parts.close()
     await registration.close()
+    await scraped.close()
     await pool.close()
 
 
@@ -157,17 +158,6 @@ class _Parts:
         """After the workers have ended: show what is left to show, let go of connections."""
         for executor in self._executors:
             await executor.close()
-
-
-def _log_through_python() -> None:
-    """The SDK's core has a log of its own; let it come out in the form of all others."""
-    core = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
-    telemetry = TelemetryConfig(
-        logging=LoggingConfig(
-            filter=TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=core
-        )
-    )
-    Runtime.set_default(Runtime(telemetry=telemetry))
 
 
 def _raise_file_limit() -> None:
