@@ -64,6 +64,15 @@ _REASONS = {
     "the task was deleted": "deleted",
 }
 
+# Prometheus sees a first event only where it has seen the zero before it.
+for _reason in ("lost", "handed_back"):
+    REDELIVERED.labels(_reason)
+for _status in (RunStatus.SKIPPED, RunStatus.MISSED):
+    for _reason in (*_REASONS.values(), "other"):
+        NOT_RUN.labels(_status.value, _reason)
+for _outcome in ("committed", "away", "refused"):
+    FLUSH_SECONDS.labels(_outcome)
+
 
 def render(*more: Collector) -> bytes:
     """All metrics of this process, and those of ``more``, in Prometheus's text format."""

@@ -20,7 +20,7 @@ from activities.attempt import Executor
 from activities.plan import pass_over, plan
 from activities.record import Recorder
 from activities.upkeep import Upkeep as UpkeepActivities
-from onthedot import engine_runtime, readiness
+from onthedot import engine_runtime, metrics, readiness
 from onthedot.database.pool import open_pool
 from onthedot.database.run_log import RunLog
 from onthedot.engine import TASK_QUEUE, UPKEEP_QUEUE, UPKEEP_WORKFLOW_ID, Engine, run_queue
@@ -63,6 +63,8 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
     _raise_file_limit()
     core_url = engine_runtime.prepare(metrics=settings.metrics_port is not None)
     queues = queues or ("default",)
+    for queue in queues:
+        metrics.START_LAG.labels(queue)  # a zero, so that the first run counts
     identity = f"{socket.gethostname()}:{os.getpid()}"
     engine = await _connect(settings, identity, stop)
     if engine is None:
