@@ -40,7 +40,9 @@ async def skew_to_postgres(pool: Pool, clock: Callable[[], float] = time.time) -
 def judge(seconds: float, against: str) -> bool:
     """Show the skew of our clock, and warn when it is too much; whether it is fine."""
     metrics.CLOCK_SKEW.labels(against).set(seconds)
-    if abs(seconds) <= MOST_SKEW:
+    # That of the engine has the travel of a run in it: on a busy machine it may seem late.
+    certain = -seconds if against == "temporal" else abs(seconds)
+    if certain <= MOST_SKEW:
         return True
     side = "ahead of" if seconds > 0 else "behind"
     logger.warning(

@@ -26,7 +26,7 @@ from web.services import Given, Services
 
 router = APIRouter()
 
-_READ_EVERY = 10.0  # seconds for which figures of the database count
+_READ_EVERY = 15.0  # seconds for which figures of the database count
 _WITHIN = 5.0  # seconds for them to be read
 _MOST_QUEUES = 50
 _OTHERS = "(others)"  # no queue can be named so

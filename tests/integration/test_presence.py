@@ -80,7 +80,14 @@ async def test_a_clock_in_step_is_not_warned_of(
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
-async def test_the_skew_is_measured_from_the_middle_of_the_question() -> None:
+@pytest.mark.parametrize(("seconds", "is_fine"), [(-1.5, False), (1.5, True), (-0.5, True)])
+def test_a_run_that_travelled_long_does_not_make_a_clock_wrong(
+    seconds: float, is_fine: bool
+) -> None:
+    assert clocks.judge(seconds, "temporal") is is_fine
+
+
+def test_the_skew_is_measured_from_the_middle_of_the_question() -> None:
     assert clocks.skew(before=100.0, theirs=97.5, after=101.0) == 3.0
 
 
