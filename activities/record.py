@@ -33,6 +33,7 @@ class _Backlog:
         self._held: dict[str, tuple[float, int]] = {}
 
     def held(self, task_id: str, rows: int) -> None:
+        self._held.pop(task_id, None)  # the dict stays in the order of the times
         self._held[task_id] = (time.monotonic(), rows)
 
     def taken(self, task_id: str) -> None:
@@ -41,8 +42,12 @@ class _Backlog:
     def rows(self) -> int:
         # Its workflow tries again every 30 s at most; one that does not is elsewhere by now.
         since = time.monotonic() - _HELD_FOR
-        self._held = {task: one for task, one in self._held.items() if one[0] > since}
-        return sum(rows for _, rows in self._held.values())
+        # A copy, made at once: scrapes come from another thread.
+        for task_id, (at, _) in list(self._held.items()):
+            if at > since:
+                break
+            self._held.pop(task_id, None)
+        return sum(rows for _, rows in list(self._held.values()))
 
 
 class Recorder:

@@ -1,6 +1,7 @@
 """What Prometheus gets from real processes, and that alerts and dashboard ask for nothing else."""
 
 import json
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 from temporalio.testing import ActivityEnvironment
 
 from activities.record import Recorder, RecordProgress
@@ -148,6 +150,14 @@ async def test_figures_of_the_whole_come_from_the_database(web: Web) -> None:
     assert 100 <= promql.samples(text, "onthedot_oldest_change_pending_seconds") < 130
     assert promql.samples(text, "onthedot_queue_tasks", queue="default") == 2
     assert promql.samples(text, "onthedot_queue_workers", queue="default") == 0
+
+
+async def test_each_metric_is_documented_and_each_documented_one_is_there(web: Web) -> None:
+    page = (DEPLOY.parent / "docs/operations.md").read_text()
+    documented = {name.removesuffix("_total") for name in re.findall(r"`(onthedot_[a-z_]+)`", page)}
+    text = (await web("GET", "/metrics", key=None)).text
+    families = {family.name for family in text_string_to_metric_families(text)}
+    assert documented == {name for name in families if name.startswith("onthedot_")}
 
 
 async def register_pending(web: Web, task_id: str, schedule: dict[str, str]) -> None:
