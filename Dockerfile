@@ -13,7 +13,7 @@ COPY web web
 COPY templates templates
 # There is no npm in this image: the build hook brings its own, and it stays in this stage.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/onthedot/bin/pip install --constraint constraints.txt .
+    /opt/onthedot/bin/pip install --constraint constraints.txt '.[tracing]'
 
 
 FROM python:3.13.14-slim-trixie

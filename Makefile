@@ -45,7 +45,7 @@ docs: $(VENV)/.installed-dev ## write docs/settings.md from the settings themsel
 
 constraints: $(VENV)/.installed-dev ## raise every pinned version and write constraints.txt
 	@echo "Raising every dependency ..."
-	@$(PIP) install --upgrade --upgrade-strategy eager -e '.[embedded,dev]' | $(QUIETLY)
+	@$(PIP) install --upgrade --upgrade-strategy eager -e '.[embedded,tracing,dev]' | $(QUIETLY)
 	@{ echo "# Every version that the tests ran with; written by 'make constraints'."; \
 		$(PIP) freeze --exclude-editable; } > constraints.txt
 	@touch $(VENV)/.installed-run $(VENV)/.installed-dev
@@ -73,7 +73,7 @@ $(VENV)/.installed-run: $(INSTALLED_BY) | $(VENV)/bin/python
 # It holds all that the other has, which need not be installed again.
 $(VENV)/.installed-dev: $(INSTALLED_BY) | $(VENV)/bin/python
 	@echo "Installing Onthedot and its tests into $(VENV) (a minute or two the first time)"
-	@$(PIP) install -c constraints.txt -e '.[embedded,dev]' | $(QUIETLY)
+	@$(PIP) install -c constraints.txt -e '.[embedded,tracing,dev]' | $(QUIETLY)
 	@touch $(VENV)/.installed-run $@
 
 # The browser tests drive Debian's chromium, and say why they are skipped where there is none.

@@ -19,8 +19,9 @@ from activities.output import OutputCapture
 from activities.plain import plain_text
 from activities.python import Functions
 from activities.shell import Processes
+from activities.watch import HANDED_BACK, Watch
 from activities.workflow import Workflows
-from onthedot import duration
+from onthedot import duration, metrics
 from onthedot.handlers import Handlers
 from onthedot.run import Output, RunStatus
 from onthedot.settings import Settings
@@ -63,11 +64,18 @@ class Executor:
         What the action gets wrong is in the outcome. Raise ApplicationError, to be sent to
         another worker, when this one shuts down.
         """
+        with Watch(order) as watch:
+            outcome = await self._execute(order, watch)
+            watch.ended(outcome)
+            return outcome
+
+    async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
         try:
             await self._waiting_room.wait_until(order.start_at)
         except asyncio.CancelledError:
             return self._stopped_before_start(order)
         running = Running(order=order, output=OutputCapture(), started_at=now())
+        watch.started(running.started_at)
         beats = _Heartbeats()
         try:
             return await self._start(running)
@@ -106,8 +114,11 @@ class Executor:
         row = running_row(running, self._worker)
         for tries_left in reversed(range(_CLAIM_TRIES)):
             try:
-                return await self._live_log.claim(row)
+                ours = await self._live_log.claim(row)
+                metrics.CLAIMS.labels("taken" if ours else "refused").inc()
+                return ours
             except Exception as error:
+                metrics.CLAIMS.labels("failed").inc()
                 if not tries_left:
                     raise ApplicationError(
                         f"the log cannot be reached to claim the run: {error}",
@@ -176,6 +187,7 @@ class Executor:
                 return Ended(status=RunStatus.TIMED_OUT, error=error, may_retry=not at_most_once)
         if at_most_once and order.action.kind != "workflow":
             return failed(f"worker stopped{remark}", may_retry=False)
+        activity.heartbeat(HANDED_BACK)
         raise ApplicationError(
             "the worker stopped while the run went on",
             type="WorkerStopped",

@@ -6,8 +6,9 @@ import functools
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -22,6 +23,7 @@ from activities.action import SUCCEEDED, Ended, Running, failed, now
 from activities.addresses import AddressRefused, Guard
 from activities.messages import ExecuteAttempt
 from activities.plain import plain_text
+from onthedot import tracing
 from onthedot.errors import FieldError
 from onthedot.settings import Settings
 from onthedot.task import HttpAction
@@ -99,13 +101,17 @@ class HttpCalls:
     async def _call(self, action: HttpAction, running: Running) -> Ended:
         request = _first_request(action, running.order)
         for _ in range(_MAX_REDIRECTS + 1):
-            async with self._session(request.method).request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                data=request.body,
-                allow_redirects=False,
-            ) as answer:
+            async with (
+                _traced(request) as headers,
+                self._session(request.method).request(
+                    request.method,
+                    request.url,
+                    headers=headers,
+                    data=request.body,
+                    allow_redirects=False,
+                ) as answer,
+            ):
+                tracing.describe(**{"http.response.status_code": answer.status})
                 running.result.update(_describe(answer))
                 if is_expected(answer.status, action.expect) or not _is_redirect(answer):
                     await _read(answer, running)
@@ -196,6 +202,23 @@ class _Request:
     def _as_get(url: URL, headers: CIMultiDict[str]) -> "_Request":
         headers.popall("Content-Type", None)
         return _Request("GET", url, headers, None)
+
+
+@asynccontextmanager
+async def _traced(request: _Request) -> AsyncIterator[CIMultiDict[str]]:
+    """The span of a request, and the headers to send: a task's own ``traceparent`` stands."""
+    with tracing.call(
+        request.method,
+        **{
+            "http.request.method": request.method,
+            "server.address": request.url.host,
+            "server.port": request.url.port,
+        },
+    ):
+        headers = request.headers
+        if given := tracing.outgoing():
+            headers = CIMultiDict({**given, **headers})
+        yield headers
 
 
 def _first_request(action: HttpAction, order: ExecuteAttempt) -> _Request:

@@ -9,6 +9,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.action import now
+from activities.watch import HANDED_BACK
 
 #: A waiting attempt heartbeats this long before its instant, and every ``_BETWEEN`` before that.
 _LAST_HEARTBEAT = 1.0
@@ -69,6 +70,7 @@ class WaitingRoom:
 
 def handed_back(why: str) -> ApplicationError:
     """What makes the engine send the attempt to another worker at once."""
+    activity.heartbeat(HANDED_BACK)
     return ApplicationError(
         why,
         type="HandedBack",

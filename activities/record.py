@@ -1,13 +1,18 @@
 """Hands what a task's workflow knows to the log."""
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
 from temporalio import activity
 
+from onthedot import metrics
 from onthedot.database.run_log import Progress, RunLog
+from onthedot.errors import DatabaseUnavailable
 from onthedot.run import Run
 from onthedot.task import TaskState
+
+_HELD_FOR = 75.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +26,37 @@ class RecordProgress:
     runs: list[Run]
 
 
+class _Backlog:
+    """The rows that workflows hold because the log did not take them, as they said it last."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[float, int]] = {}
+
+    def held(self, task_id: str, rows: int) -> None:
+        self._held.pop(task_id, None)  # the dict stays in the order of the times
+        self._held[task_id] = (time.monotonic(), rows)
+
+    def taken(self, task_id: str) -> None:
+        self._held.pop(task_id, None)
+
+    def rows(self) -> int:
+        # Its workflow tries again every 30 s at most; one that does not is elsewhere by now.
+        since = time.monotonic() - _HELD_FOR
+        # A copy, made at once: scrapes come from another thread.
+        for task_id, (at, _) in list(self._held.items()):
+            if at > since:
+                break
+            self._held.pop(task_id, None)
+        return sum(rows for _, rows in list(self._held.values()))
+
+
 class Recorder:
     """Writes to the log of this process, many workflows' rows at a time."""
 
     def __init__(self, log: RunLog) -> None:
         self._log = log
+        self._backlog = _Backlog()
+        metrics.BACKLOG.labels("workflows").set_function(self._backlog.rows)
 
     @activity.defn(name="record")
     async def record(self, order: RecordProgress) -> None:
@@ -36,4 +67,9 @@ class Recorder:
             next_due_at=order.next_due_at,
             state=order.state,
         )
-        await self._log.write(order.runs, progress)
+        try:
+            await self._log.write(order.runs, progress)
+        except DatabaseUnavailable:
+            self._backlog.held(order.task_id, len(order.runs))
+            raise
+        self._backlog.taken(order.task_id)

@@ -1,9 +1,12 @@
 """The upkeep of the installation, as activities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from temporalio import activity
+
+from onthedot import metrics
 
 
 class Keeper(Protocol):
@@ -21,13 +24,31 @@ class Upkeep:
     @activity.defn(name="reconcile")
     async def reconcile(self) -> int:
         """How many changes and requests the engine has taken now."""
-        return await self._keeper.reconcile(activity.heartbeat)
+        with _counted("reconcile"):
+            return _sent("reconcile", await self._keeper.reconcile(activity.heartbeat))
 
     @activity.defn(name="compare")
     async def compare(self) -> int:
         """How many tasks had no workflow and were sent again."""
-        return await self._keeper.compare(activity.heartbeat)
+        with _counted("compare"):
+            return _sent("compare", await self._keeper.compare(activity.heartbeat))
 
     @activity.defn(name="mind-months")
     async def mind_months(self) -> None:
-        await self._keeper.mind_months()
+        with _counted("mind-months"):
+            await self._keeper.mind_months()
+
+
+@contextmanager
+def _counted(chore: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        metrics.UPKEEP_ROUNDS.labels(chore, "failed").inc()
+        raise
+    metrics.UPKEEP_ROUNDS.labels(chore, "done").inc()
+
+
+def _sent(chore: str, number: int) -> int:
+    metrics.UPKEEP_SENT.labels(chore).inc(number)
+    return number

@@ -149,7 +149,8 @@ async def _end(handle: WorkflowHandle[Any, Any], running: Running) -> str | None
             await handle.terminate(reason="took longer than the timeout of its task")
         return "its workflow did not heed a cancellation and was terminated"
     except RPCError as error:
-        log.warning("cancelling %s: %s", handle.id, error)
+        about = {"called_workflow_id": handle.id}
+        log.warning("cancelling %s: %s", handle.id, error, extra=about)
         return f"its workflow could not be cancelled: {error.status.name}"
 
 

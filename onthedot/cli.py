@@ -73,9 +73,11 @@ def web() -> None:
     _database_url(settings)  # refused here, before anything is loaded
     import uvicorn
 
-    from onthedot import logs
+    from onthedot import engine_runtime, logs, tracing
 
     logs.configure(settings, process="web")
+    tracing.configure("web")
+    engine_runtime.prepare()
     _find_handlers_here()
     logging.getLogger(__name__).info("starting the web app on %s:%s", settings.host, settings.port)
     uvicorn.run(
@@ -106,18 +108,24 @@ def worker(
     _database_url(settings)  # refused here, before anything is loaded
     import uvloop
 
-    from onthedot import logs
+    from onthedot import logs, tracing
     from onthedot import worker as process
 
     logs.configure(settings, process="worker")
+    tracing.configure("worker")
     _find_handlers_here()
 
     async def work() -> int:
         try:
             await process.run(settings, role=role, queues=queue or ())
+        except InvalidSettings as error:
+            logging.getLogger(__name__).error("%s", error)
+            return 2
         except Exception:
             logging.getLogger(__name__).exception("the worker cannot go on")
             return 1
+        finally:
+            tracing.close()
         return 0
 
     # A thousand runs due at one instant start in half the time on this loop.

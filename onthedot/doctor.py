@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import psycopg
+from psycopg.rows import dict_row
 
-from onthedot.database import migrate
+from onthedot import clocks
+from onthedot.database import migrate, workers
+from onthedot.database.workers import Worker
 from onthedot.errors import DatabaseUnavailable
 from onthedot.settings import Settings
 from onthedot.stack import local_url
@@ -59,12 +62,14 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("Postgres", f"{await _version(settings.database_url)} at {place}")
         missing = await migrate.pending(settings.database_url)
         skew = await _skew(settings.database_url)
+        seen = [] if missing else await _workers(settings.database_url)
     except (psycopg.Error, DatabaseUnavailable) as error:
         said = str(error).strip().splitlines()[0]
         yield Finding("Postgres", f"{place}: {said}", "start it, or correct ONTHEDOT_DATABASE_URL")
         return
     yield _migrations(missing)
     yield _clocks(skew)
+    yield _workers_clocks(seen)
 
 
 async def _version(url: str) -> str:
@@ -87,7 +92,24 @@ async def _skew(url: str) -> float:
         row = await answer.fetchone()
         after = time.time()
     assert row is not None
-    return float((before + after) / 2 - row[0])
+    return clocks.skew(before, row[0], after)
+
+
+async def _workers(url: str) -> list[Worker]:
+    async with await psycopg.AsyncConnection.connect(
+        url, connect_timeout=5, row_factory=dict_row
+    ) as connection:
+        return await workers.seen(connection)
+
+
+def _workers_clocks(seen: list[Worker]) -> Finding:
+    most = _MOST_SKEW * 1000
+    off = [one for one in seen if abs(one.clock_skew_ms) > most]
+    if off:
+        told = ", ".join(f"{one.identity} by {one.clock_skew_ms / 1000:+.1f} s" for one in off)
+        remedy = "keep the clocks of their hosts in step by NTP: a task starts by its worker's"
+        return Finding("Workers' clocks", f"apart from Postgres's: {told}", remedy)
+    return Finding("Workers' clocks", f"all {len(seen)} are in step with Postgres's")
 
 
 def _clocks(skew: float) -> Finding:

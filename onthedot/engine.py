@@ -22,6 +22,7 @@ from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import CompositePayloadConverter, DataConverter
 from temporalio.service import KeepAliveConfig, RetryConfig, RPCError, RPCStatusCode
 
+from onthedot import tracing
 from onthedot.errors import EngineUnavailable
 from onthedot.settings import Settings
 from onthedot.task import TaskSpec, TaskState
@@ -80,6 +81,11 @@ def limit_workflow_id(name: str) -> str:
 def run_queue(queue: str) -> str:
     """The Temporal task queue on which the runs of tasks with this ``queue`` wait."""
     return TASK_QUEUE if queue == "default" else f"{TASK_QUEUE}.{queue}"
+
+
+def queue_of(task_queue: str) -> str:
+    """The ``queue`` of tasks whose runs wait there: the reverse of ``run_queue``."""
+    return "default" if task_queue == TASK_QUEUE else task_queue.removeprefix(TASK_QUEUE + ".")
 
 
 def search_attributes(spec: TaskSpec, state: TaskState) -> TypedSearchAttributes:
@@ -163,6 +169,7 @@ class Engine:
             retry_config=RetryConfig(max_elapsed_time_millis=2_000, max_retries=3),
             identity=identity,
             lazy=lazy,
+            interceptors=tracing.interceptors(),
         )
         try:
             return cls(await connecting)

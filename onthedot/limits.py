@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from temporalio.client import WorkflowQueryFailedError, WorkflowQueryRejectedError
+from temporalio.client import WorkflowHandle, WorkflowQueryFailedError, WorkflowQueryRejectedError
 from temporalio.common import QueryRejectCondition
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -42,7 +42,9 @@ async def standing(engine: Engine, uses: Sequence[LimitUse]) -> list[Limit]:
 
 
 async def _ask(engine: Engine, name: str) -> KeepLimit:
-    handle = engine.client.get_workflow_handle_for(LimitWorkflow.run, limit_workflow_id(name))
+    handle: WorkflowHandle[LimitWorkflow, None] = engine.client.get_workflow_handle_for(
+        LimitWorkflow.run, limit_workflow_id(name)
+    )
     try:
         return await handle.query(
             LimitWorkflow.standing,

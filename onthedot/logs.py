@@ -1,15 +1,39 @@
-"""What the processes tell, on stderr: a line a record, as text or as JSON."""
+"""What the processes tell, on stderr: a line a record, as text or as JSON.
+
+In JSON what a line is about has fields of its own: ``task_id``, ``run_id``, ``attempt``,
+``workflow_id``, and ``trace_id`` where traces are on. Lines of a handler's author have them, too.
+"""
 
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Any
 
+from onthedot import tracing
 from onthedot.settings import Settings
 
 # What each record has by itself; anything else was given by `extra=`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# Under these the SDK gives what it knows of a workflow, of an activity, and its core's own record.
+_SDK = ("temporal_workflow", "temporal_activity", "temporal_log")
+_SDK_NAMES = {"workflow_id": "workflow_id", "workflow_type": "workflow_type"}
+
+_about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - not changed
+
+
+@contextmanager
+def about(**fields: Any) -> Iterator[None]:
+    """Lines that are told within the block are about this run, task or workflow."""
+    token = _about.set({**_about.get(), **fields})
+    try:
+        yield
+    finally:
+        _about.reset(token)
 
 
 def configure(settings: Settings, process: str) -> None:
@@ -50,9 +74,19 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        given = {name: value for name, value in vars(record).items() if name not in _OWN}
+        given = {**_about.get(), **tracing.ids(), **_given(record)}
         trouble = {"error": "\n".join(lines)} if (lines := _trouble(self, record)) else {}
         return json.dumps({**given, **said, **trouble}, default=str, ensure_ascii=False)
+
+
+def _given(record: logging.LogRecord) -> dict[str, Any]:
+    """What came by ``extra=``; of what the SDK adds only what says what the line is about."""
+    given = {name: value for name, value in vars(record).items() if name not in _OWN}
+    for name in _SDK:
+        said = given.pop(name, None)
+        if isinstance(said, Mapping):
+            given |= {ours: said[one] for one, ours in _SDK_NAMES.items() if said.get(one)}
+    return given
 
 
 def _moment(record: logging.LogRecord) -> datetime:

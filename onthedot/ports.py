@@ -17,6 +17,8 @@ def wanted(settings: Settings) -> Iterator[tuple[str, str, int]]:
     if settings.temporal_address is None:
         yield "temporal_port", "127.0.0.1", settings.temporal_port
         yield "temporal_ui_port", "127.0.0.1", settings.temporal_ui_port
+    if settings.metrics_port is not None:
+        yield "metrics_port", settings.metrics_host, settings.metrics_port
 
 
 def check_free(settings: Settings, patience: float = 2) -> None:
@@ -60,11 +62,12 @@ def _problem(name: str, host: str, port: int, error: OSError) -> FieldError:
     if isinstance(error, socket.gaierror):
         return FieldError(PREFIX + "HOST", host, "no such host", "give an address of this machine")
     problem = f"cannot listen on {host}:{port} ({error.strerror or error})"
-    remedy = f"end what listens there, or set {variable} to another port, such as {_free(host)}"
+    remedy = f"end what listens there, or set {variable} to another port, such as {free(host)}"
     return FieldError(variable, port, problem, remedy)
 
 
-def _free(host: str) -> int:
+def free(host: str) -> int:
+    """A port of ``host`` that nothing listens on just now."""
     try:
         with _bound(host, 0) as listener:
             port: int = listener.getsockname()[1]

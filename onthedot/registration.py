@@ -27,6 +27,7 @@ from onthedot.errors import (
 )
 from onthedot.idempotency import bind, fingerprint, subject_of
 from onthedot.marks import Marks
+from onthedot.observed import observed
 from onthedot.requests import Requests
 from onthedot.settings import Settings
 from onthedot.task import CatchUp, FollowUps, Pause, Task, TaskRegistration, TaskSpec, TaskState
@@ -50,6 +51,7 @@ class Registration(Requests):
     async def close(self) -> None:
         await self._marks.close()
 
+    @observed("register")
     async def register(self, sent: TaskRegistration, *, by: str, key: str | None = None) -> Task:
         """Store a new task and start its workflow.
 
@@ -67,6 +69,7 @@ class Registration(Requests):
         task, again = await self._store_new(task_id, spec, by, now, key, print_)
         return await self._hand_over(task, again=again)
 
+    @observed("revise")
     async def revise(
         self,
         task_id: str,
@@ -84,6 +87,7 @@ class Registration(Requests):
         print_ = fingerprint("revise", [task_id, spec.model_dump(mode="json")])
         return await self._change(task_id, revised, by, if_version, key, print_)
 
+    @observed("amend")
     async def amend(
         self,
         task_id: str,
@@ -105,6 +109,7 @@ class Registration(Requests):
         print_ = fingerprint("amend", [task_id, sent])
         return await self._change(task_id, revised, by, if_version, key, print_)
 
+    @observed("restore")
     async def restore(
         self,
         task_id: str,
@@ -131,6 +136,7 @@ class Registration(Requests):
         print_ = fingerprint("restore", [task_id, version])
         return await self._change(task_id, restored, by, if_version, key, print_, also_deleted=True)
 
+    @observed("pause")
     async def pause(
         self,
         task_id: str,
@@ -160,6 +166,7 @@ class Registration(Requests):
         print_ = fingerprint("pause", [task_id, reason, until])
         return await self._change(task_id, paused, by, if_version, key, print_)
 
+    @observed("resume")
     async def resume(
         self,
         task_id: str,
@@ -189,6 +196,7 @@ class Registration(Requests):
         since = (task.pause.since if task.pause else None) or now
         return catching_up.count(task.spec.schedule, task.id, since, now, catch_up)
 
+    @observed("delete")
     async def delete(
         self,
         task_id: str,

@@ -20,6 +20,7 @@ from onthedot.database.tasks import Request
 from onthedot.engine import Engine
 from onthedot.errors import Conflict, EngineUnavailable, FieldError, InvalidInput, NotFound
 from onthedot.idempotency import bind, fingerprint, subject_of
+from onthedot.observed import observed
 from onthedot.run import Run, RunStatus, Trigger, requested_run_id
 from onthedot.settings import Settings
 from onthedot.task import OverlapPolicy, Task, TaskState
@@ -41,6 +42,7 @@ class Requests:
         other._tells = False
         return other
 
+    @observed("trigger")
     async def trigger(
         self,
         task_id: str,
@@ -60,6 +62,7 @@ class Requests:
         body = {"arguments": arguments, "overlap": overlap}
         return await self._run_now(task_id, body, print_, by, key, reason)
 
+    @observed("rerun")
     async def rerun(self, run_id: str, *, by: str, key: str | None = None) -> Run:
         """Ask for a run of the same task now, with the arguments that the run was asked with."""
         async with connection(self._pool) as conn:
@@ -68,6 +71,7 @@ class Requests:
         body = {"arguments": run.arguments, "rerun_of": run_id}
         return await self._run_now(run.task_id, body, print_, by, key, f"rerun of {run_id}")
 
+    @observed("backfill")
     async def backfill(
         self,
         task_id: str,
@@ -118,6 +122,7 @@ class Requests:
         due, chosen = await self._chosen(task, start, end, which)
         return len(due), chosen
 
+    @observed("cancel")
     async def cancel_run(self, run_id: str, *, by: str, key: str | None = None) -> Run:
         """Ask a run to stop. Returns it as it is now: a run takes a moment to end.
 

@@ -125,6 +125,8 @@ class Settings:
     retention: timedelta = _setting(timedelta(days=400), _span, "How long the log is kept (whole months).")
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "How much the processes tell.")
     log_format: str = _setting("text", _choice("text", "json"), "How the processes tell it.")
+    metrics_host: str = _setting("127.0.0.1", _text, "Where a worker listens for Prometheus, when ONTHEDOT_METRICS_PORT is set.")
+    metrics_port: int | None = _setting(None, _whole(1, 65535), "The port on which a worker answers GET /metrics (the web app does so on its own port); `onthedot up` gives each of its workers a free one.")
     secure_cookies: bool = _setting(False, _switch, "Whether the session cookie is sent over HTTPS only; turn it on behind TLS.")
     public_url: str | None = _setting(None, _text, "The URL under which people reach the web app, when it is not http://host:port.")
     temporal_ui_url: str | None = _setting(None, _text, "Where the Temporal UI is; pages link to it.")

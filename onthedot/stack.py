@@ -96,6 +96,7 @@ class Stack:
             name: _log_file(settings.data_dir / "logs" / f"{name}.log")
             for name in ("postgres", "temporal")
         }
+        self._metrics_ports: list[int] = []
 
     async def start(self) -> None:
         """Start all parts, each when those it needs are ready, and say how to use them."""
@@ -182,7 +183,11 @@ class Stack:
     async def _start_workers(self) -> None:
         count = self.settings.workers or len(os.sched_getaffinity(0))
         with self.console.step(f"{count} worker{'s' if count > 1 else ''}"):
-            children = [self._worker(f"worker-{number}") for number in range(1, count + 1)]
+            self._metrics_ports = self._free_ports(count)
+            children = [
+                self._worker(f"worker-{number}", port)
+                for number, port in enumerate(self._metrics_ports, 1)
+            ]
             try:
                 async with asyncio.TaskGroup() as starting:
                     for child in children:
@@ -190,7 +195,16 @@ class Stack:
             except ExceptionGroup as group:
                 raise group.exceptions[0] from None
 
-    def _worker(self, name: str) -> Child:
+    def _free_ports(self, count: int) -> list[int]:
+        """For the workers' metrics: free ones, or those from the one that was asked for on."""
+        if first := self.settings.metrics_port:
+            return list(range(first, first + count))
+        found: set[int] = set()
+        while len(found) < count:
+            found.add(ports.free(self.settings.metrics_host))
+        return sorted(found)
+
+    def _worker(self, name: str, metrics_port: int) -> Child:
         announcement = Announcement()
 
         async def is_ready() -> bool:
@@ -199,7 +213,11 @@ class Stack:
         return Child(
             name=name,
             command=_ours("worker"),
-            environment={**self._environment(), **announcement.environment},
+            environment={
+                **self._environment(),
+                **announcement.environment,
+                PREFIX + "METRICS_PORT": str(metrics_port),
+            },
             is_ready=is_ready,
             grace=self.settings.shutdown_grace.total_seconds() + 20,
         )
@@ -236,6 +254,8 @@ class Stack:
         say(f"  API          {settings.url}/api/v1  (key: {settings.data_dir / 'api-key'})")
         if settings.temporal_ui_url:
             say(f"  Temporal UI  {settings.temporal_ui_url}")
+        of_workers = " ".join(f":{port}" for port in self._metrics_ports)
+        say(f"  Metrics      {settings.url}/metrics  (of the workers: {of_workers})")
         say(f"  Logs         {settings.data_dir / 'logs'}")
         say("  Stop         Ctrl-C")
         say()

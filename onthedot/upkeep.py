@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from temporalio.service import RPCError
 
 from onthedot.database import runs as log
-from onthedot.database import tasks
+from onthedot.database import tasks, workers
 from onthedot.database.pool import Connection, Pool, connection
 from onthedot.engine import Engine, translate, workflow_id
 from onthedot.errors import DatabaseUnavailable
@@ -82,7 +82,8 @@ class Upkeep:
                 if workflow_id(one.id) not in open_ids and one.updated_at < before
             ]
             if lost:
-                logger.warning("tasks without a workflow: %s", [one.id for one in lost])
+                ids = [one.id for one in lost]
+                logger.warning("tasks without a workflow: %s", ids, extra={"task_ids": ids})
             sent += await self._apply(lost, alive)
         return sent
 
@@ -116,6 +117,7 @@ class Upkeep:
             await tasks.forget_keys(conn, before=now - _KEYS_KEPT)
             await tasks.forget_requests(conn, before=oldest)
             await tasks.forget_versions(conn, before=oldest, kept=_VERSIONS_KEPT)
+            await workers.forget_old(conn)
 
     async def _pages(
         self, read: Callable[[Connection, str], Awaitable[list[Task]]]
@@ -159,5 +161,6 @@ async def _sparing_others(task_id: str, work: Awaitable[bool]) -> bool:
     except DatabaseUnavailable:
         raise
     except Exception:
-        logger.exception("task %s cannot be brought in step", task_id)
+        about = {"task_id": task_id}
+        logger.exception("task %s cannot be brought in step", task_id, extra=about)
         return False

@@ -13,13 +13,6 @@ from typing import Any, Literal
 
 from temporalio.client import WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.runtime import (
-    LogForwardingConfig,
-    LoggingConfig,
-    Runtime,
-    TelemetryConfig,
-    TelemetryFilter,
-)
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
@@ -30,13 +23,16 @@ from activities.limits import Limits
 from activities.plan import pass_over, plan
 from activities.record import Recorder
 from activities.upkeep import Upkeep as UpkeepActivities
-from onthedot import readiness
+from onthedot import engine_runtime, metrics, readiness
 from onthedot.database.pool import open_pool
 from onthedot.database.run_log import RunLog
 from onthedot.engine import TASK_QUEUE, UPKEEP_QUEUE, UPKEEP_WORKFLOW_ID, Engine, run_queue
 from onthedot.errors import EngineUnavailable
 from onthedot.follow_ups import FollowUpStarter
 from onthedot.handlers import Handlers
+from onthedot.metrics import PoolCollector
+from onthedot.metrics_server import MetricsServer
+from onthedot.presence import Presence
 from onthedot.registration import Registration
 from onthedot.settings import Settings
 from onthedot.upkeep import Upkeep
@@ -70,13 +66,18 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     _raise_file_limit()
-    _log_through_python()
+    core_url = engine_runtime.prepare(metrics=settings.metrics_port is not None)
     queues = queues or ("default",)
+    for queue in queues:
+        metrics.START_LAG.labels(queue)  # a zero, so that the first run counts
     identity = f"{socket.gethostname()}:{os.getpid()}"
     engine = await _connect(settings, identity, stop)
     if engine is None:
         return
     pool = await open_pool(settings)
+    scraped = MetricsServer(settings, core_url, PoolCollector(pool.get_stats))
+    if settings.metrics_port is not None:
+        await scraped.start()
     registration = Registration(settings, pool, engine)
     async with RunLog(pool) as log:
         parts = _Parts(settings, engine, log, identity)
@@ -84,9 +85,11 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
         starter = FollowUpStarter(pool, registration.send)
         workers = parts.workers(role, queues, UpkeepActivities(keeper), FollowUps(starter))
         logger.info("worker %s: role %s, queues %s", identity, role, ", ".join(queues))
-        await _work(workers, engine, stop)
+        async with Presence(pool, identity, role, queues, settings.metrics_port):
+            await _work(workers, engine, stop)
         await parts.close()
     await registration.close()
+    await scraped.close()
     await pool.close()
 
 
@@ -177,17 +180,6 @@ class _Parts:
         """After the workers have ended: show what is left to show, let go of connections."""
         for executor in self._executors:
             await executor.close()
-
-
-def _log_through_python() -> None:
-    """The SDK's core has a log of its own; let it come out in the form of all others."""
-    core = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
-    telemetry = TelemetryConfig(
-        logging=LoggingConfig(
-            filter=TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=core
-        )
-    )
-    Runtime.set_default(Runtime(telemetry=telemetry))
 
 
 def _raise_file_limit() -> None:

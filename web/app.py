@@ -13,10 +13,12 @@ from onthedot.database.pool import open_pool
 from onthedot.engine import Engine
 from onthedot.registration import Registration
 from onthedot.settings import Settings
-from web import api, events, pages, problems, sign_in
+from web import api, events, metrics, pages, problems, sign_in
 from web.api import document
 from web.guard import Guard
 from web.head import Head
+from web.measured import Measured
+from web.metrics import Figures
 from web.security import Access
 from web.services import Services
 
@@ -37,9 +39,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(Head)
     app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Measured)
     problems.add_handlers(app)
 
     app.include_router(web.api.health.router)
+    app.include_router(metrics.router)
     app.include_router(api.router)
     app.include_router(document.router)
     app.include_router(events.router)
@@ -63,6 +67,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             registration=registration,
             access=Access(pool),
             events=live,
+            figures=Figures(pool),
         )
         live.start()
         with events.closed_by_signals(live):

@@ -92,6 +92,10 @@ class Events:
             with suppress(asyncio.CancelledError):
                 await self._listening
 
+    @property
+    def open_streams(self) -> int:
+        return len(self._subscriptions)
+
     @contextmanager
     def subscribe(self, task: str | None = None) -> Iterator[Subscription]:
         subscription = Subscription(task)

@@ -12,6 +12,7 @@ from onthedot.settings import Settings
 
 if TYPE_CHECKING:
     from web.events import Events
+    from web.metrics import Figures
     from web.security import Access
 
 
@@ -31,6 +32,7 @@ class Services:
     registration: Registration
     access: "Access"
     events: "Events"
+    figures: "Figures"
 
 
 async def services(request: Request) -> Services:

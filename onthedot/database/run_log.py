@@ -8,11 +8,13 @@ again changes nothing.
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from onthedot import metrics, tracing
 from onthedot.database.pool import CHANNEL, Connection, Pool, connection, transaction
 from onthedot.database.runs import SQL, make_month
 from onthedot.errors import DatabaseUnavailable
@@ -54,6 +56,9 @@ class RunLog:
         self._flusher: asyncio.Task[None] | None = None
         self._months: set[tuple[int, int]] = set()
         self._failed_at = float("-inf")
+        metrics.BACKLOG.labels("flusher").set_function(
+            lambda: sum(len(entry.runs) for entry in self._entries)
+        )
 
     async def __aenter__(self) -> "RunLog":
         self._flusher = asyncio.create_task(self._flush_for_ever(), name="log flusher")
@@ -117,21 +122,32 @@ class RunLog:
                 raise
 
     async def _flush(self, entries: list[_Entry]) -> None:
+        began = time.perf_counter()
         try:
             await self._write_all(entries)
         except DatabaseUnavailable as error:
+            _measured(began, "away")
             self._failed_at = asyncio.get_running_loop().time()
             self._answer(entries, error)
         except Exception as error:  # whatever it is, the flusher goes on: all writers wait for it
+            _measured(began, "refused")
             self._months.clear()
             if len(entries) == 1:
-                logger.warning("refused: %s: %s", [one.run_id for one in entries[0].runs], error)
+                self._tell_refused(entries[0], error)
                 self._answer(entries, DatabaseUnavailable(f"Postgres refused the row: {error}"))
             else:  # one bad entry must not hold up the others
                 for entry in entries:
                     await self._flush([entry])
         else:
+            _measured(began, "committed")
             self._answer(entries, None)
+
+    @staticmethod
+    def _tell_refused(entry: _Entry, error: Exception) -> None:
+        runs = [one.run_id for one in entry.runs]
+        task = entry.runs[0].task_id if entry.runs else entry.progress and entry.progress.task_id
+        about = {"task_id": task, "run_ids": runs}
+        logger.warning("refused: %s: %s", runs or task, error, extra=about)
 
     @staticmethod
     def _answer(entries: Iterable[_Entry], error: Exception | None) -> None:
@@ -146,6 +162,12 @@ class RunLog:
     async def _write_all(self, entries: Sequence[_Entry]) -> None:
         runs = _furthest(run for entry in entries for run in entry.runs)
         progress = _newest(entry.progress for entry in entries if entry.progress)
+        with tracing.span("log flush", rows=len(runs), tasks=len(progress)):
+            await self._commit(runs, progress)
+        metrics.FLUSH_ROWS.observe(len(runs))
+        metrics.count_recorded(runs)
+
+    async def _commit(self, runs: Sequence[Run], progress: Sequence[Progress]) -> None:
         async with transaction(self._pool, within=_WITHIN_SECONDS) as conn:
             await self._make_months(conn, runs)
             async with conn.pipeline():
@@ -160,6 +182,10 @@ class RunLog:
             if month not in self._months:
                 await make_month(conn, run.due_at)
                 self._months.add(month)
+
+
+def _measured(began: float, outcome: str) -> None:
+    metrics.FLUSH_SECONDS.labels(outcome).observe(time.perf_counter() - began)
 
 
 def _furthest(runs: Iterable[Run]) -> list[Run]:

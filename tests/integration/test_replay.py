@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import time
 
 import pytest
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.sdk.trace import TracerProvider
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from onthedot import spans
 from onthedot.engine import DATA_CONVERTER
 from tests.histories.record import BRANCHES, CONTINUED, FOLDER, LARGEST, short
 from workflows.runner import WORKFLOWS, workflow_runner
@@ -28,11 +32,15 @@ def _events(name: str) -> dict[str, list[dict[str, object]]]:
     return found
 
 
-async def _replay(name: str, events: dict[str, list[dict[str, object]]]) -> Exception | None:
+async def _replay(
+    name: str, events: dict[str, list[dict[str, object]]], *, traced: bool = False
+) -> Exception | None:
+    tracer = TracerProvider().get_tracer("replay")
     replayer = Replayer(
         workflows=WORKFLOWS,
         workflow_runner=workflow_runner(),
         data_converter=DATA_CONVERTER,
+        interceptors=[spans.interceptor(tracer)] if traced else [],
     )
     history = WorkflowHistory.from_json(f"replay/{name}", events)
     with short() if name in CONTINUED else contextlib.nullcontext():
@@ -51,6 +59,31 @@ async def test_a_recorded_history_replays(name: str, caplog: pytest.LogCaptureFi
     # a coroutine of the workflow that dies does not fail the replay, it only says so
     died = [one.getMessage() for one in caplog.records if "never retrieved" in one.getMessage()]
     assert not died, died
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+async def test_a_recorded_history_replays_when_traces_are_on(name: str) -> None:
+    if error := await _replay(name, _events(name), traced=True):
+        _fail(name, error)
+
+
+@pytest.mark.parametrize("traced", [True, False], ids=["on", "off"])
+@pytest.mark.parametrize("since", [time.time(), 1], ids=["fresh", "old"])
+@pytest.mark.parametrize("name", ["once", "cron", "triggered", "overlap_queue_one"])
+async def test_a_history_of_a_traced_request_replays_with_traces_on_and_off(
+    name: str, since: float, traced: bool
+) -> None:
+    """The headers in which the trace goes along change no command."""
+    events = _events(name)
+    carrier = {
+        "traceparent": f"00-{'12' * 16}-{'34' * 8}-01",
+        "baggage": f"onthedot-since={int(since)}",
+    }
+    payload = DATA_CONVERTER.payload_converter.to_payload(carrier)
+    header = {"fields": {"_tracer-data": MessageToDict(payload)}}
+    events["events"][0]["workflowExecutionStartedEventAttributes"]["header"] = header  # type: ignore[index]
+    if error := await _replay(name, events, traced=traced):
+        _fail(name, error)
 
 
 def test_each_branch_has_its_history_and_each_history_its_branch() -> None:

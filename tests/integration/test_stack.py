@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,17 @@ async def test_it_says_where_everything_is(stack: Running) -> None:
     assert f"Sign in      {stack.url}/sign-in?token=" in text
     assert f"Temporal UI  http://127.0.0.1:{stack.environment['ONTHEDOT_TEMPORAL_UI_PORT']}" in text
     assert "\x1b" not in text
+
+
+async def test_the_web_app_and_each_worker_answer_prometheus(stack: Running) -> None:
+    (told,) = re.findall(r"Metrics      (\S+)  \(of the workers: :(\d+)\)", stack.text())
+    url, port = told
+    assert url == stack.url + "/metrics"
+    for address in (url, f"http://127.0.0.1:{port}/metrics"):
+        status, text = _get(address)
+        assert status == 200
+        assert b"onthedot_build_info" in text
+    assert b"temporal_request_total" in text
 
 
 async def test_the_admins_key_opens_the_api_and_is_for_its_owner_alone(stack: Running) -> None:

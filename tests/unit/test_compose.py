@@ -25,6 +25,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: one for name, one in SERVICES.items() if one["image"].startswith("onthedot:")}
 ONE_SHOTS = {"migrate", "temporal-schema", "temporal-namespace"}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PROMETHEUS: dict[str, Any] = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
@@ -78,7 +79,7 @@ def test_the_file_follows_the_compose_specification() -> None:
 @by_service()
 def test_each_image_is_pinned(name: str) -> None:
     _, _, tag = SERVICES[name]["image"].partition(":")
-    assert re.match(r"\d+\.\d+", tag)
+    assert re.match(r"v?\d+\.\d+", tag)
 
 
 def test_server_and_tools_of_temporal_are_of_one_version() -> None:
@@ -122,8 +123,13 @@ def test_each_mounted_file_is_there(name: str) -> None:
         if source.startswith("./"):
             assert (ROOT / source).is_file()
             assert mode == ["ro"]
-            named = [*SERVICES[name].get("entrypoint", []), *SERVICES[name]["environment"].values()]
-            assert target in named or target.startswith("/docker-entrypoint-initdb.d/")
+            service = SERVICES[name]
+            words = [*service.get("entrypoint", []), *service.get("command", [])]
+            named = [word.rpartition("=")[2] for word in words]
+            named += service.get("environment", {}).values()
+            by_others = target in PROMETHEUS["rule_files"] and name == "prometheus"
+            found = target in named or target.startswith("/docker-entrypoint-initdb.d/")
+            assert found or by_others
         else:
             assert source in COMPOSE["volumes"]
 
@@ -171,6 +177,18 @@ def test_the_web_app_listens_where_its_port_leads(name: str) -> None:
     (port,) = SERVICES[name]["ports"]
     assert port.endswith(f":{settings.port}")
     assert settings.host == "0.0.0.0"
+
+
+def test_prometheus_asks_each_process_where_it_answers() -> None:
+    jobs = {one["job_name"]: one for one in PROMETHEUS["scrape_configs"]}
+    (of_web,) = jobs["onthedot-web"]["static_configs"]
+    web = [name for name, one in OURS.items() if one["command"] == ["web"]]
+    assert of_web["targets"] == [f"{name}:{settings_of(SERVICES[name]).port}" for name in web]
+    (of_workers,) = jobs["onthedot-worker"]["dns_sd_configs"]
+    settings = settings_of(SERVICES["worker"])
+    assert (of_workers["names"], of_workers["port"]) == (["worker"], settings.metrics_port)
+    assert settings.metrics_host == "0.0.0.0"
+    assert "ports" not in SERVICES["worker"]
 
 
 def test_a_worker_has_time_for_its_runs_when_it_stops() -> None:

@@ -1,10 +1,11 @@
 import json
 import logging
 import sys
+from typing import Any
 
 import pytest
 
-from onthedot import engine, temporal_server
+from onthedot import engine, logs, temporal_server
 from onthedot.logs import JsonLines, Text
 
 
@@ -45,3 +46,31 @@ def test_text_begins_with_the_time_in_utc(record: logging.LogRecord) -> None:
 
 def test_the_embedded_temporal_knows_the_engines_search_attributes() -> None:
     assert engine.SEARCH_ATTRIBUTES == temporal_server.SEARCH_ATTRIBUTES
+
+
+def said(record: logging.LogRecord) -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(JsonLines("worker").format(record))
+    return line
+
+
+def test_a_line_told_within_a_run_has_the_ids_of_the_run(record: logging.LogRecord) -> None:
+    del record.run_id  # type: ignore[attr-defined]
+    with logs.about(task_id="t", run_id="r"), logs.about(attempt=2):
+        inside = said(record)
+    assert (inside["task_id"], inside["run_id"], inside["attempt"]) == ("t", "r", 2)
+    assert "task_id" not in said(record)
+
+
+def test_what_a_line_says_itself_goes_before_what_it_is_told_within(
+    record: logging.LogRecord,
+) -> None:
+    with logs.about(run_id="another"):
+        assert said(record)["run_id"] == "r.1"
+
+
+def test_of_what_the_sdk_adds_only_the_workflow_is_kept(record: logging.LogRecord) -> None:
+    record.temporal_workflow = {"workflow_id": "task/t", "attempt": 1, "task_queue": "onthedot"}
+    record.temporal_log = object()
+    line = said(record)
+    assert line["workflow_id"] == "task/t"
+    assert not [name for name in line if name.startswith("temporal") or name == "attempt"]

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from onthedot.database import lists
+from onthedot.database import workers as database_workers
 from onthedot.database.pool import connection
 from onthedot.engine import EngineHealth
 from onthedot.errors import EngineUnavailable
@@ -22,6 +23,7 @@ from onthedot.task import Task
 from web.pages.look import ZONE_COOKIE, show
 from web.pages.query import choice
 from web.pages.runs import names_of
+from web.pages.worker_rows import worker_rows
 from web.rendering import page
 from web.security import Admin, local_path
 from web.services import Given, Services
@@ -128,13 +130,15 @@ def occurrences(tasks: list[Task], now: datetime, end: datetime) -> Iterator[Occ
 async def workers(request: Request, services: Given, caller: Admin) -> Response:
     async with connection(services.pool) as conn:
         figures = await lists.figures(conn, now=datetime.now(UTC))
+        told = await database_workers.seen(conn)
+    engine = (await _ask_engine(request, services)).health
     return show(
         request,
         "workers",
         section="/workers",
         stream="/events",
         health=await parts(request, services, figures),
-        engine=(await _ask_engine(request, services)).health,
+        workers=worker_rows(told, engine.workers),
     )
 
 

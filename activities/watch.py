@@ -1,0 +1,80 @@
+"""What operators see of an attempt: figures, the ids on log lines, the span of its trace."""
+
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.messages import ExecuteAttempt, Outcome
+from onthedot import clocks, logs, metrics, tracing
+from onthedot.engine import queue_of
+from onthedot.run import Trigger
+
+#: In the heartbeat of an attempt that a worker gives back: the next one tells it from a loss.
+HANDED_BACK = "handed back"
+_GIVEN_BACK = {"HandedBack": "handed_back", "WorkerStopped": "worker_stopped"}
+
+
+class Watch:
+    """Watches one attempt, from its arrival at this worker to its end."""
+
+    def __init__(self, order: ExecuteAttempt) -> None:
+        self._order = order
+        self._queue = queue_of(activity.info().task_queue)
+        self._held = metrics.WAITING
+        self._outcome: str | None = None
+        self._lines = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        order, info = self._order, activity.info()
+        self._held.inc()
+        about = {"task_id": order.task_id, "run_id": order.run_id, "attempt": order.number}
+        self._lines.enter_context(logs.about(**about, workflow_id=info.workflow_id))
+        tracing.describe(**about, trigger=order.trigger, due_at=order.due_at.isoformat())
+        clocks.ENGINE.arrived(info.started_time)
+        if info.attempt > 1:
+            reason = "handed_back" if _is_handed_back(info.heartbeat_details) else "lost"
+            metrics.REDELIVERED.labels(reason).inc()
+        return self
+
+    def started(self, at: datetime) -> None:
+        """Its instant has come, and the action begins."""
+        self._held.dec()
+        self._held = metrics.GOING_ON
+        self._held.inc()
+        tracing.happened("started")
+        if self._order.number == 1:
+            metrics.FIRINGS.labels(self._queue, self._order.trigger.value).inc()
+            if self._is_scheduled:
+                metrics.START_LAG.labels(self._queue).observe(self._lag(at))
+
+    def ended(self, outcome: Outcome) -> None:
+        self._outcome = outcome.status.value
+        tracing.describe(status=outcome.status)
+        if self._order.number == 1 and self._is_scheduled and outcome.started_at is not None:
+            lag = self._lag(outcome.started_at)
+            metrics.RUN_LAG.labels(self._queue, outcome.status.value).observe(lag)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._held.dec()
+        given_back = error.type if isinstance(error, ApplicationError) else None
+        outcome = self._outcome or _GIVEN_BACK.get(given_back or "", "error")
+        metrics.ATTEMPTS.labels(self._order.action.kind, outcome).inc()
+        self._lines.close()
+
+    @property
+    def _is_scheduled(self) -> bool:
+        return self._order.trigger is Trigger.SCHEDULE
+
+    def _lag(self, started_at: datetime) -> float:
+        return (started_at - self._order.due_at).total_seconds()
+
+
+def _is_handed_back(details: Sequence[object]) -> bool:
+    return HANDED_BACK in details
