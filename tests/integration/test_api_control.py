@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from onthedot.database.pool import open_pool, transaction
+from onthedot.database.tasks import forget_requests
 from tests.integration.web_client import Web, registered, rows
 from tests.services import assert_eventually
 from web.api import examples
@@ -327,6 +329,26 @@ async def test_what_was_asked_of_a_task_is_told_with_who_and_when(live: Web) -> 
     page = (await live("GET", f"{address}/requests?limit=2")).json
     rest = await live("GET", f"{address}/requests", params={"cursor": page["next_cursor"]})
     assert [*page["items"], *rest.json["items"]] == items
+
+
+async def test_answered_requests_are_forgotten_and_those_that_wait_are_not(live: Web) -> None:
+    kept = await registered(live)
+    address = f"/api/v1/tasks/{kept['id']}"
+    for _ in range(2):
+        run = (await live("POST", f"{address}/trigger")).json
+        await with_status(live, run["run_id"], "succeeded")
+    ids = [one["id"] for one in (await live("GET", f"{address}/requests")).json["items"]]
+    answered_long_ago = (
+        "UPDATE requests SET created_at = created_at - interval '400 days',"
+        " sent_at = CASE WHEN id = %s THEN sent_at END WHERE task_id = %s"
+    )
+    pool = await open_pool(live.settings)
+    async with transaction(pool) as conn:  # upkeep would send the other one again
+        await conn.execute(answered_long_ago, [ids[0], kept["id"]])
+        await forget_requests(conn, before=datetime.now(UTC) - timedelta(days=399))
+    await pool.close()
+    left = (await live("GET", f"{address}/requests")).json["items"]
+    assert [one["id"] for one in left] == ids[1:]
 
 
 async def test_explain_tells_of_a_pause_and_of_what_failed(live: Web) -> None:

@@ -155,7 +155,7 @@ async def test_a_backfill_goes_on_as_it_was_asked_for_after_continuing_as_new(
     monkeypatch.setattr(runs_module, "FULL_HISTORY", 40)
     monkeypatch.setattr(task_module, "TOO_LONG_HISTORY", 60)
     on_stage.scripted(then=lasting(seconds=20))
-    orders = past(on_stage, *range(-20, 0))
+    orders = past(on_stage, *range(-40, 0))
     async with on_stage.worker():
         await on_stage.start(every("1h", on_stage.began))
         first = (await on_stage.handle.describe()).run_id
@@ -163,10 +163,10 @@ async def test_a_backfill_goes_on_as_it_was_asked_for_after_continuing_as_new(
         await on_stage.minutes(1.2)
         assert (await on_stage.handle.describe()).run_id != first
         seen = len(on_stage.attempts)
-        assert 0 < seen < 20
+        assert 0 < seen < 30
         on_stage.most_at_once = 0
         await on_stage.minutes(10)
     assert on_stage.most_at_once == 4
     places = {one.run_id: place for place, one in enumerate(on_stage.attempts)}
     assert all(abs(places[one.run_id] - place) < 4 for place, one in enumerate(orders))
-    assert len(on_stage.log.rows()) == 20
+    assert len(on_stage.log.rows()) == 40
