@@ -92,7 +92,7 @@ class RunInFlight:
     def withdraw(self) -> None:
         """Let it leave a line that it waits in."""
         self.withdrawn = True
-        self.cancel("withdrawn")
+        self._stop("withdrawn")
 
     def cancel(self, reason: str) -> None:
         """Stop it; it ends as cancelled unless it ends by itself first."""

@@ -154,16 +154,17 @@ class Runs:
 
     def let_go(self) -> None:
         """What waits for its turn does not run once its task is paused or deleted."""
+        if self._state.state is TaskState.ACTIVE:
+            return
         deleted = self._state.state is TaskState.DELETED
         for queue in (self._state.queue, self._state.backfill):
             for order in [one for one in queue if deleted or one.trigger in _BY_ITSELF]:
                 queue.remove(order)
                 self._leave_out_idle(order)
-        if self._state.state is not TaskState.ACTIVE:
-            for run_id, places in self._places.items():
-                run = self._in_flight[run_id]
-                if places.are_awaited and (deleted or run.order.trigger in _BY_ITSELF):
-                    run.withdraw()
+        for run_id, places in self._places.items():
+            run = self._in_flight[run_id]
+            if places.are_awaited and (deleted or run.order.trigger in _BY_ITSELF):
+                run.withdraw()
 
     def hear_of_place(self, news: TellOfPlace) -> None:
         """A limit has answered a run that asked it for a place."""

@@ -13,6 +13,7 @@ from onthedot import engine
 from onthedot.run import RunStatus
 from onthedot.task import OnceSchedule, Policies, TaskState
 from tests.running import BAD, GOOD, TASK, Play, Stage, stage
+from tests.services import assert_eventually
 from workflows.limit import LOOK, SELDOM, LimitWorkflow
 from workflows.messages import KeepTask
 from workflows.task import TaskWorkflow
@@ -194,9 +195,13 @@ async def test_pausing_or_deleting_a_task_takes_its_runs_out_of_the_line(
         await on_stage.minutes(2.2)
         await on_stage.revise(state)
         await on_stage.minutes(2.4)
-        assert (await standing(on_stage))[1] == []
-    mine = [run for run in on_stage.log.rows() if run.task_id == TASK]
-    assert [(run.status, run.reason) for run in mine][:2] == [(status, reason)] * 2
+
+        async def is_out() -> bool:
+            mine = [run for run in on_stage.log.rows() if run.task_id == TASK]
+            assert [(run.status, run.reason) for run in mine][:2] == [(status, reason)] * 2
+            return (await standing(on_stage))[1] == []
+
+        await assert_eventually(is_out)
 
 
 async def test_a_pause_leaves_a_run_that_was_asked_for_in_the_line(on_stage: Stage) -> None:
