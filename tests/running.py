@@ -146,7 +146,9 @@ class Stage:
 
     @property
     def handle(self) -> WorkflowHandle[TaskWorkflow, None]:
-        return self.client.get_workflow_handle_for(TaskWorkflow.run, engine.workflow_id(self.task_id))
+        return self.client.get_workflow_handle_for(
+            TaskWorkflow.run, engine.workflow_id(self.task_id)
+        )
 
     async def revise(self, state: TaskState, **spec: Any) -> int:
         """The task's next version."""

@@ -22,7 +22,7 @@ SHORT, LONG_ENDS = 5.0, 27.0
 #: What is closer together may come in either order. Leads begin after this second of the minute.
 CLOSE, LEAD_BEGINS = 1.8, 44
 #: How long it may take until a run hears that it is cancelled, or is sent to another worker.
-HEARD, SENT_AGAIN = 3.0, 2.0
+HEARD, SENT_AGAIN = 6.0, 2.0
 #: What is at most this late simply runs.
 GRACE = 10.0
 
@@ -243,7 +243,6 @@ class TaskModel:
         self.policies = program.policies
         self.works, self.log_is_away = True, False
         self.going: list[Going] = []
-        self.backlog: list[Order] = []  # to be caught up, one after the other
         self.queue: list[Order] = []
         self.backfills: list[Order] = []
         self.requests = count()
@@ -337,17 +336,12 @@ class TaskModel:
         if step.schedule is not None and step.schedule != self.schedule:
             if self.state == "paused":
                 self._pass_over("skipped", "paused")
-            self._drop_backlog("missed", "the task was changed")
             self._set(step.schedule)
-        else:
-            late, self.backlog = self.backlog, []
-            self._catch_up(late)
         self._change(step, self.state)
 
     def _delete(self, step: Delete) -> None:
         if self.state == "paused":
             self._pass_over("skipped", "paused")
-        self._drop_backlog("missed", "the task was changed")
         if self.now % MINUTE >= LEAD_BEGINS:  # it may be on its way to a worker
             self.told.optional.add(Order(self._next_due()))
         self._change(step, "deleted")
@@ -418,7 +412,7 @@ class TaskModel:
 
     def _is_busy(self) -> bool:
         lane = any(one.order.trigger != "backfill" for one in self.going)
-        return lane or bool(self.queue or self.backlog)
+        return lane or bool(self.queue)
 
     def _come_due(self, order: Order) -> None:
         """The overlap policy."""
@@ -426,9 +420,9 @@ class TaskModel:
         if policy == "allow" or not self._is_busy():
             self._start(order)
         elif policy == "cancel_running":
-            for one in [*self.backlog, *self.queue]:
+            for one in self.queue:
                 self._row(one, "skipped", "overlap")
-            self.backlog, self.queue = [], [order]
+            self.queue = [order]
             for run in list(self.going):
                 if run.order.trigger != "backfill":
                     self._stop(run, "overlap")
@@ -442,14 +436,11 @@ class TaskModel:
         if not self.works:
             return
         lanes = {one.order.trigger == "backfill" for one in self.going}
-        if False not in lanes:
-            for waiting in (self.backlog, self.queue):
-                if waiting:
-                    self._start(waiting.pop(0))
-                    break
+        if False not in lanes and self.queue:
+            self._start(self.queue.pop(0))
         if True not in lanes and self.backfills:
             self._start(self.backfills.pop(0))
-        left = self.going or self.backlog or self.queue or self.backfills
+        left = self.going or self.queue or self.backfills
         if self.state == "active" and self._next_due() == inf and not left:
             self.state = "finished"
 
@@ -510,6 +501,7 @@ class TaskModel:
     def _come_back(self) -> None:
         """A worker is there. What went on starts again; what is late is caught up."""
         self.works = True
+        self.recent.append((self.now, self.now + SENT_AGAIN))
         for run in self.going:
             if run.waits and run.until > self.now:
                 continue
@@ -541,21 +533,15 @@ class TaskModel:
             for order in kept:
                 self._start(order)
         else:
-            self.backlog += kept
+            self.queue += kept  # one after the other, and before what is due from now on
 
     def _pass_over(self, status: str, reason: str) -> None:
         for due in self._dues(self.now):
             self._row(Order(due), status, reason)
         self.cursor = self.now
 
-    def _drop_backlog(self, status: str, reason: str) -> None:
-        for order in self.backlog:
-            self._row(replace(order, trigger="schedule"), status, reason)
-        self.backlog = []
-
     def _drop_waiting(self, status: str, reason: str, *, by_itself: bool) -> None:
         """What waits for its turn does not run; only what was due by itself, or all of it."""
-        self._drop_backlog(status, reason)
         for lane in (self.queue, self.backfills):
             for order in list(lane):
                 if not by_itself or order.trigger in ("schedule", "catch_up"):

@@ -87,7 +87,8 @@ class RunInFlight:
             self._report(replace(row, status=RunStatus.RUNNING, finished_at=None))
             delay = max(retry.delay(number), min(outcome.retry_after or timedelta(), _LONGEST_WAIT))
             if await self._cancelled_within(delay, number):
-                return replace(row, status=RunStatus.CANCELLED, reason=self._cancel_reason)
+                cancelled = {"status": RunStatus.CANCELLED, "reason": self._cancel_reason}
+                return replace(row, finished_at=workflow.now(), **cancelled)
 
     async def _attempt(self, number: int) -> Outcome:
         if self._cancel_reason is not None:  # together with its order

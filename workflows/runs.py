@@ -60,6 +60,11 @@ class Runs:
         )
 
     @property
+    def has_room(self) -> bool:
+        """Whether another run of an outage may wait in the queue."""
+        return len(self._state.queue) < MOST_QUEUED
+
+    @property
     def late_by(self) -> timedelta:
         """By how much the latest to start of those that go on was late."""
         lanes = (run for run in self._in_flight.values() if not _is_backfill(run.order))
@@ -74,7 +79,10 @@ class Runs:
             self._start(order)
             return
         self._show_those_before()
-        if policy is OverlapPolicy.CANCEL_RUNNING:
+        if order.trigger is Trigger.CATCH_UP:  # those of an outage run one after the other
+            self._state.queue.append(order)
+            self._log.show_waiting(order)
+        elif policy is OverlapPolicy.CANCEL_RUNNING:
             self._take_the_place_of_others(order)
         elif len(self._state.queue) < _ROOM.get(policy, 0):
             self._state.queue.append(order)

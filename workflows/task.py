@@ -109,16 +109,20 @@ class TaskWorkflow:
         """Wait for the runs before it, until it is certain that it overlaps with them.
 
         That is at its due time; but where they started late through no fault of their own, it
-        gives them that time, and those of an outage run one after the other.
+        gives them that time. Those of an outage wait in the queue, so that what is due meanwhile
+        is seen to in time.
         """
         if occurrence.trigger is Trigger.CATCH_UP:
-            await workflow.wait_condition(self._is_called_or_free)
+            await workflow.wait_condition(self._is_called_or_has_room)
             return
         certain_at = occurrence.due_at + min(self._runs.late_by, GRACE)
         await self._called_before(certain_at, self._is_called_or_free, name)
 
     def _is_called_or_free(self) -> bool:
         return self._is_called_or_recalling() or not self._runs.are_busy
+
+    def _is_called_or_has_room(self) -> bool:
+        return self._is_called_or_recalling() or self._runs.has_room
 
     def _is_called_or_recalling(self) -> bool:
         left = self._state.state is not TaskState.ACTIVE  # a failure may pause it

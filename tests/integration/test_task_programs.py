@@ -59,6 +59,7 @@ class Player(Stage):
         super().__init__(environment, now)
         self.program = program
         self._works = True
+        self._performing: list[asyncio.Task[Outcome]] = []
         self.at_once = {"backfill": 0, "other": 0}
         self.most = {"backfill": 0, "other": 0}
 
@@ -75,6 +76,11 @@ class Player(Stage):
             await self.until(self.at(foretold.ended))
             async with asyncio.timeout(30):
                 await self.handle.result()
+
+    async def close(self) -> None:
+        """Let attempts that were left alone come to their end."""
+        await self._environment.sleep(_BEAT)
+        await asyncio.wait([*self._performing, asyncio.create_task(asyncio.sleep(0))], timeout=10)
 
     async def _pass(self, moment: datetime, *, is_alone: bool) -> None:
         """Let time pass until ``moment``.
@@ -158,6 +164,7 @@ class Player(Stage):
         left_alone = asyncio.Event()
         spent = _Spent()
         performing = asyncio.create_task(self._perform_try(order, left_alone, spent))
+        self._performing.append(performing)
         try:
             return await asyncio.shield(performing)
         except asyncio.CancelledError:
@@ -196,7 +203,8 @@ class Player(Stage):
             await self._environment.sleep(min(left, _BEAT))
             if not left_alone.is_set():
                 activity.heartbeat()
-                await asyncio.sleep(0.004)  # for it to arrive before time skips on
+                await asyncio.sleep(0.005)  # for it to arrive before time skips on
+                await self.now()
         return not left_alone.is_set()
 
 
@@ -219,7 +227,6 @@ def _policies(policies: model.Policies) -> dict[str, Any]:
         },
         "pause_on_failure": policies.pause_on_failure,
     }
-
 
 
 def differences(player: Player, foretold: Foretold) -> list[str]:
@@ -312,7 +319,9 @@ async def played(program: Program, foretold: Foretold) -> list[str]:
             try:
                 await player.play(foretold)
             except TimeoutError as error:
-                return [f"no answer, or no end: {error}", *differences(player, foretold)]
+                return [f"no answer, or no end: {error!r}", *differences(player, foretold)]
+            finally:
+                await player.close()
     return differences(player, foretold) + moved_back(player) + too_many_at_once(player)
 
 
