@@ -37,3 +37,15 @@ class Outcome:
     result: dict[str, Any] | None = None
     retry_after: timedelta | None = None  # what a server asked for
     may_retry: bool = True  # False where another attempt would be wrong
+
+    @property
+    def end_codes(self) -> tuple[str, ...]:
+        """What a policy calls this failure: ``404`` and ``4xx``, or an exit code such as ``2``."""
+        result = self.result or {}
+        if self.status is not RunStatus.FAILED:
+            return ()
+        if isinstance(status := result.get("status"), int):
+            return str(status), f"{status // 100}xx"
+        if isinstance(code := result.get("exit_code"), int):
+            return (str(code),)
+        return ()

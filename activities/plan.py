@@ -84,7 +84,7 @@ async def plan(order: PlanOccurrences) -> Plan:
 @activity.defn(name="pass-over")
 async def pass_over(order: PassOver) -> NotRun:
     """The occurrences that were passed over."""
-    found = _Rows(order.status, order.reason)
+    found = Rows(order.status, order.reason)
     for due in schedule.due_times(order.schedule, order.task_id, order.cursor):
         if due > order.until or found.full:
             break
@@ -97,10 +97,10 @@ def _sort_out(
 ) -> tuple[list[NotRun], list[datetime], list[datetime]]:
     """Missed occurrences, late ones to be caught up, and those ahead."""
     keep, within = order.catch_up.keep, order.catch_up.within
-    too_old = _Rows(
+    too_old = Rows(
         RunStatus.MISSED, f"outage longer than the catch-up window of {duration.write(within)}"
     )
-    not_kept = _Rows(RunStatus.MISSED, f"outage; catch-up keeps {keep}")
+    not_kept = Rows(RunStatus.MISSED, f"outage; catch-up keeps {keep}")
     kept: list[datetime] = []
     ahead: list[datetime] = []
     for due in due_times:
@@ -109,7 +109,7 @@ def _sort_out(
             later = _sort_out(rest, order)
             return [too_old.close(), *later[0]], later[1], later[2]
         if not_kept.full:
-            newest = _newest_late(order, due)
+            newest = newest_before(order.schedule, order.task_id, due, order.now - GRACE)
             kept = [newest] if keep == "latest" else []
             not_kept.pass_to(newest - timedelta(microseconds=len(kept)))
             ahead = _sort_out(schedule.due_times(order.schedule, order.task_id, newest), order)[2]
@@ -132,21 +132,20 @@ def _sort_out(
     return [rows.close() for rows in (too_old, not_kept) if rows.found], kept, ahead
 
 
-def _newest_late(order: PlanOccurrences, late: datetime) -> datetime:
-    """The last due time that is too late to simply run; ``late`` is one of them.
+def newest_before(when: Schedule, task_id: str, due_before: datetime, limit: datetime) -> datetime:
+    """The last due time before ``limit``; ``due_before`` is one of them.
 
     It halves the time that is left, as there may be millions of them.
     """
-    limit = order.now - GRACE
-    newest, none_after = late, limit
+    newest, none_after = due_before, limit
     while none_after - newest > timedelta(seconds=1):
         middle = newest + (none_after - newest) / 2
-        due = schedule.next_due(order.schedule, order.task_id, middle)
+        due = schedule.next_due(when, task_id, middle)
         if due is not None and due < limit:
             newest = due
         else:
             none_after = middle
-    for due in schedule.due_times(order.schedule, order.task_id, newest):
+    for due in schedule.due_times(when, task_id, newest):
         if due >= limit:
             break
         newest = due
@@ -163,7 +162,7 @@ def _with_leads(due_times: list[datetime], order: PlanOccurrences) -> list[Occur
     return occurrences
 
 
-class _Rows:
+class Rows:
     """Collects occurrences that do not run; past MOST_ROWS it only counts them."""
 
     def __init__(self, status: RunStatus, reason: str) -> None:

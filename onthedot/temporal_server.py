@@ -34,6 +34,13 @@ _LIMITS = (
     "system.visibilityPersistenceMaxWriteQPS",
 )
 _LIMIT = 20_000
+# One queue of runs is one partition here, so that its urgent ones come before all others; and its
+# fairness keys hold as soon as a run has one.
+_IN_ORDER = {
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
+    "matching.autoEnableV2": "true",
+}
 
 
 def find(program: str = "temporal") -> str:
@@ -69,6 +76,7 @@ class TemporalServer:
         command += [f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS]
         command += [f"--search-attribute={name}={kind}" for name, kind in SEARCH_ATTRIBUTES.items()]
         command += [f"--dynamic-config-value={name}={_LIMIT}" for name in _LIMITS]
+        command += [f"--dynamic-config-value={name}={value}" for name, value in _IN_ORDER.items()]
         if self.ui_port is None:
             return [*command, "--headless"]
         return [*command, f"--ui-port={self.ui_port}", "--ui-disable-news-fetch"]

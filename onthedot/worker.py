@@ -24,6 +24,7 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 from activities.attempt import Executor
+from activities.catch_up import catch_up
 from activities.plan import pass_over, plan
 from activities.record import Recorder
 from activities.upkeep import Upkeep as UpkeepActivities
@@ -95,14 +96,19 @@ class _Parts:
     def workers(self, role: Role, queues: Sequence[str], upkeep: UpkeepActivities) -> list[Worker]:
         """One for the main queue, one for each other queue that is executed here, and upkeep's."""
         executed = () if role == "scheduler" else queues
-        others = [self._run_worker(run_queue(one)) for one in executed if one != "default"]
         if role == "executor":
-            return others + [self._run_worker(TASK_QUEUE)] * ("default" in executed)
+            return [self._run_worker(run_queue(one)) for one in executed]
+        others = [self._run_worker(run_queue(one)) for one in executed if one != "default"]
         return [self._main_worker("default" in executed), *others, self._upkeep_worker(upkeep)]
 
     def _main_worker(self, executes: bool) -> Worker:
         """Schedules; executes as well, so that a run can start in the process that sends it."""
-        activities: list[Callable[..., Any]] = [plan, pass_over, Recorder(self._log).record]
+        activities: list[Callable[..., Any]] = [
+            plan,
+            pass_over,
+            catch_up,
+            Recorder(self._log).record,
+        ]
         if executes:
             activities.append(self._executor().execute_attempt)
         return Worker(

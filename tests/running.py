@@ -19,6 +19,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from activities.catch_up import catch_up
 from activities.messages import ExecuteAttempt, Outcome
 from activities.plan import pass_over, plan
 from activities.record import RecordProgress
@@ -29,7 +30,15 @@ from onthedot.errors import DatabaseUnavailable
 from onthedot.registration import Registration
 from onthedot.run import Output, Run, RunStatus, Trigger, requested_run_id, scheduled_run_id
 from onthedot.settings import Settings
-from onthedot.task import HttpAction, Policies, Schedule, TaskSpec, TaskState
+from onthedot.task import (
+    CatchUp,
+    HttpAction,
+    OverlapPolicy,
+    Policies,
+    Schedule,
+    TaskSpec,
+    TaskState,
+)
 from tests import services
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
 from workflows.runner import workflow_runner
@@ -49,6 +58,12 @@ class Play:
     lasts: timedelta = timedelta()
     retry_after: timedelta | None = None
     may_retry: bool = True
+    result: dict[str, Any] | None = None
+
+
+def lasting(**span: float) -> Play:
+    """An attempt that succeeds after a while."""
+    return Play(lasts=timedelta(**span))
 
 
 GOOD, BAD, CANCELLED = Play(), Play(status=RunStatus.FAILED), Play(status=RunStatus.CANCELLED)
@@ -125,12 +140,17 @@ class Stage:
         self.plays = lambda _: left.pop(0) if left else then
 
     async def start(
-        self, schedule: Schedule | None = None, policies: dict[str, Any] | None = None, **state: Any
+        self,
+        schedule: Schedule | None = None,
+        policies: dict[str, Any] | None = None,
+        queue_of_runs: str = "default",
+        **state: Any,
     ) -> WorkflowHandle[TaskWorkflow, None]:
         """Start the task's workflow; ``state`` are fields of its state."""
         self.spec = self.spec.model_copy(
             update={
                 "schedule": schedule or self.spec.schedule,
+                "queue": queue_of_runs,
                 "policies": Policies.model_validate({"timeout": "1d", **(policies or {})}),
             }
         )
@@ -150,26 +170,44 @@ class Stage:
             TaskWorkflow.run, engine.workflow_id(self.task_id)
         )
 
-    async def revise(self, state: TaskState, **spec: Any) -> int:
-        """The task's next version."""
+    async def revise(
+        self,
+        state: TaskState,
+        *,
+        paused_until: datetime | None = None,
+        catch_up: CatchUp | None = None,
+        let_finish: bool = False,
+        changed_at: datetime | None = None,
+        **spec: Any,
+    ) -> int:
+        """The task's next version; ``spec`` are fields of its definition."""
         self._version += 1
         self.spec = self.spec.model_copy(update=spec)
         desired = ReviseTask(
-            version=self._version, spec=self.spec, state=state, changed_at=await self.now()
+            version=self._version,
+            spec=self.spec,
+            state=state,
+            changed_at=changed_at or await self.now(),
+            paused_until=paused_until,
+            catch_up=catch_up,
+            let_finish=let_finish,
         )
         return await self.handle.execute_update(TaskWorkflow.revise, desired)
 
-    async def trigger(self, key: str = "asked") -> str:
+    async def trigger(self, key: str = "asked", overlap: OverlapPolicy | None = None) -> str:
         """Ask for a run now; its id."""
         now = await self.now()
         order = RunOrder(
-            run_id=requested_run_id(self.task_id, now, key), trigger=Trigger.MANUAL, due_at=now
+            run_id=requested_run_id(self.task_id, now, key),
+            trigger=Trigger.MANUAL,
+            due_at=now,
+            overlap=overlap,
         )
         await self.ask(key, order)
         return order.run_id
 
-    async def ask(self, key: str, *orders: RunOrder) -> None:
-        asked = StartRuns(request_id=key, orders=list(orders))
+    async def ask(self, key: str, *orders: RunOrder, at_once: int = 1) -> None:
+        asked = StartRuns(request_id=key, orders=list(orders), at_once=at_once)
         await self.handle.execute_update(TaskWorkflow.start_runs, asked)
 
     async def cancel(self, run_id: str) -> None:
@@ -203,7 +241,7 @@ class Stage:
             self.client,
             task_queue=engine.TASK_QUEUE,
             workflows=[TaskWorkflow],
-            activities=[plan, pass_over, self._record, self._attempt],
+            activities=[plan, pass_over, catch_up, self._record, self._attempt],
             workflow_runner=workflow_runner(),
             max_heartbeat_throttle_interval=timedelta(milliseconds=1),
             default_heartbeat_throttle_interval=timedelta(milliseconds=1),
@@ -261,6 +299,7 @@ class Stage:
             error="it went wrong" if play.status.is_failure else None,
             retry_after=play.retry_after,
             may_retry=play.may_retry,
+            result=play.result,
         )
 
 

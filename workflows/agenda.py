@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from temporalio import workflow
 
+from activities.catch_up import CatchUpPause, catch_up
 from activities.plan import (
     GRACE,
     MOST_COUNTED,
@@ -15,7 +16,7 @@ from activities.plan import (
     plan,
 )
 from onthedot.run import RunStatus, Trigger, scheduled_run_id
-from onthedot.task import TaskState
+from onthedot.task import CatchUp, TaskState
 from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
 
@@ -109,6 +110,27 @@ class Agenda:
         )
         self._log_not_run(passed)
         self._state.cursor = max(self._state.cursor, until)
+
+    async def catch_up(self, until: datetime, policy: CatchUp) -> list[RunOrder]:
+        """The occurrences of a pause up to ``until`` that run after all; a row for the others."""
+        if until <= self._state.cursor:
+            return []
+        found = await workflow.execute_local_activity(
+            catch_up,
+            CatchUpPause(
+                task_id=self._state.task_id,
+                schedule=self._state.spec.schedule,
+                cursor=self._state.cursor,
+                until=until,
+                catch_up=policy,
+            ),
+            start_to_close_timeout=timedelta(seconds=60),
+            summary=f"occurrences of the pause; catch-up keeps {policy.keep}",
+        )
+        for not_run in found.not_run:
+            self._log_not_run(not_run)
+        self._state.cursor = max(self._state.cursor, until)
+        return [self._order(due_at, Trigger.CATCH_UP) for due_at in found.kept]
 
     def _log_not_run(self, not_run: NotRun) -> None:
         for due_at in not_run.due_at:

@@ -17,6 +17,7 @@ class RunOrder:
     due_at: datetime  # aware UTC
     arguments: dict[str, Any] | None = None  # in the place of the action's own
     overlap: OverlapPolicy | None = None  # in the place of the task's own
+    at_once: int = 1  # of a backfill: it starts while fewer than so many of them go on
 
 
 @dataclass(kw_only=True)

@@ -6,15 +6,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.attempt import Executor
 from activities.messages import ExecuteAttempt, Outcome
+from onthedot import duration
 from onthedot.engine import run_queue
 from onthedot.run import Attempt, Output, Run, RunStatus, Trigger
-from onthedot.task import Action, PythonAction, TaskSpec
+from onthedot.task import Action, Policies, PythonAction, TaskSpec
 from workflows.messages import RunOrder
+from workflows.retry import NotAgain, after_attempt
 
 #: A worker that is lost is noticed after this long, so that another starts the run within 10 s.
 HEARTBEAT_TIMEOUT = timedelta(seconds=8)
@@ -45,6 +47,7 @@ class RunInFlight:
         self._attempts: list[Attempt] = []
         self._handle: workflow.ActivityHandle[Outcome] | None = None
         self._cancel_reason: str | None = None
+        self._ended = False
 
     @property
     def waits(self) -> bool:
@@ -70,29 +73,90 @@ class RunInFlight:
 
     def cancel(self, reason: str) -> None:
         """Stop it; it ends as cancelled unless it ends by itself first."""
-        self._cancel_reason = reason
-        if self._handle:
+        is_asked, self._cancel_reason = self._cancel_reason is not None, reason
+        if self._handle and not is_asked:
             self._handle.cancel()
 
     async def to_end(self) -> Run:
-        """Make as many attempts as the policy allows; the final row."""
-        retry = self._spec.policies.retry
-        while True:
-            number = len(self._attempts) + 1
-            outcome = await self._attempt(number)
-            row = self._row(number, outcome)
-            done = not outcome.status.is_failure or not outcome.may_retry
-            if done or number >= retry.attempts or self._cancel_reason:
-                return row
-            self._report(replace(row, status=RunStatus.RUNNING, finished_at=None))
-            delay = max(retry.delay(number), min(outcome.retry_after or timedelta(), _LONGEST_WAIT))
-            if await self._cancelled_within(delay, number):
-                cancelled = {"status": RunStatus.CANCELLED, "reason": self._cancel_reason}
-                return replace(row, finished_at=workflow.now(), **cancelled)
+        """Make as many attempts as the policies allow; the final row."""
+        number = 0
+        try:
+            while True:
+                number += 1
+                if row := await self._make_attempt(number):
+                    return row
+        finally:
+            self._ended = True
+
+    async def end_unless_taken(self, reason: str) -> None:
+        """Cancel an attempt that waits for a worker, once one that was taken would have ended.
+
+        Whether a worker has taken it cannot be seen from here.
+        """
+        while not self._ended:
+            attempt = self._handle
+            goes_on = attempt is not None and not attempt.done()
+            start_in = max(self._start_at - workflow.now(), timedelta())
+            try:
+                await workflow.wait_condition(
+                    lambda: self._ended or self._handle is not attempt,  # noqa: B023 - awaited here
+                    timeout=start_in + self._spec.policies.timeout + _MARGIN if goes_on else None,
+                    timeout_summary="then a run that a worker has taken has ended",
+                )
+            except TimeoutError:
+                self.cancel(reason)
+                return
+
+    async def _make_attempt(self, number: int) -> Run | None:
+        """The final row, or None when another attempt follows, after its pause."""
+        outcome = await self._attempt(number)
+        row = self._row(number, outcome)
+        if self._cancel_reason is not None:
+            return row
+        retry, now = self._spec.policies.retry, workflow.now()
+        follows = after_attempt(retry, outcome, number, self._first_at, now)
+        if isinstance(follows, NotAgain):
+            return replace(row, error=f"{row.error}; {follows.why}") if follows.why else row
+        self._report(replace(row, status=RunStatus.RUNNING, finished_at=None))
+        if await self._cancelled_within(min(follows.after, self._time_left()), number):
+            now = workflow.now()
+            return replace(
+                row, status=RunStatus.CANCELLED, reason=self._cancel_reason, finished_at=now
+            )
+        if self._time_left() <= timedelta():
+            error = self._out_of_time(row.error)
+            return replace(row, status=RunStatus.TIMED_OUT, error=error, finished_at=workflow.now())
+        return None
+
+    @property
+    def _first_at(self) -> datetime:
+        """When its first attempt started."""
+        return self._attempts[0].started_at if self._attempts else self._start_at
+
+    def _time_left(self) -> timedelta:
+        """Until the whole run has taken as long as it may; an attempt in its lead has it all."""
+        whole = self._spec.policies.run_timeout
+        if whole is None:
+            return timedelta.max
+        if not self._attempts:
+            return whole
+        left = whole - (workflow.now() - self._first_at)
+        return left - left % _MILLISECOND
+
+    def _out_of_time(self, error: str | None) -> str:
+        whole = duration.write(self._spec.policies.run_timeout or timedelta())
+        return f"the run took longer than its run_timeout of {whole}; its last attempt: {error}"
 
     async def _attempt(self, number: int) -> Outcome:
+        timeout, left = self._spec.policies.timeout, self._time_left()
+        outcome = await self._executed(number, min(timeout, left))
+        if outcome.status is RunStatus.TIMED_OUT and left <= timeout:
+            return replace(outcome, error=self._out_of_time(outcome.error), may_retry=False)
+        return outcome
+
+    async def _executed(self, number: int, longest: timedelta) -> Outcome:
         if self._cancel_reason is not None:  # together with its order
-            return _unheard_of(RunStatus.CANCELLED, None)
+            return _unheard_of(RunStatus.CANCELLED)
         policies, now = self._spec.policies, workflow.now()
         start_at = self._start_at if number == 1 else now
         order = ExecuteAttempt(
@@ -104,33 +168,37 @@ class RunInFlight:
             start_at=start_at,
             number=number,
             action=_with_arguments(self._spec.action, self.order),
-            timeout=policies.timeout,
+            timeout=longest,
             delivery=policies.delivery,
         )
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,
             order,
             task_queue=run_queue(self._spec.queue),
-            start_to_close_timeout=max(start_at - now, timedelta()) + policies.timeout + _MARGIN,
+            start_to_close_timeout=max(start_at - now, timedelta()) + longest + _MARGIN,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=_MACHINERY,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"{self.order.trigger} run due {self.order.due_at:%Y-%m-%d %H:%M:%S}Z, attempt {number}",
+            priority=_priority(policies),
         )
         try:
             return await self._handle
         except ActivityError as error:
-            if is_cancelled_exception(error):
-                return _unheard_of(RunStatus.CANCELLED, None)
-            return _unheard_of(
-                RunStatus.FAILED,
-                workflow.now(),
-                f"the worker could not run it: {error.cause or error}",
-            )
+            return self._of_no_worker(error)
         except asyncio.CancelledError:  # in the moment in which it was to be sent
             if self._cancel_reason is None:
                 raise
-            return _unheard_of(RunStatus.CANCELLED, None)
+            return _unheard_of(RunStatus.CANCELLED)
+
+    def _of_no_worker(self, error: ActivityError) -> Outcome:
+        if is_cancelled_exception(error):
+            return _unheard_of(RunStatus.CANCELLED)
+        cause = f"the worker could not run it: {error.cause or error}"
+        if self._cancel_reason is not None:  # it was lost before it could heed that
+            return _unheard_of(RunStatus.CANCELLED, error=cause)
+        may_retry = self._spec.policies.delivery != "at_most_once"
+        return _unheard_of(RunStatus.FAILED, workflow.now(), cause, may_retry=may_retry)
 
     async def _cancelled_within(self, delay: timedelta, number: int) -> bool:
         try:
@@ -176,11 +244,22 @@ class RunInFlight:
 
 #: A waiting run listens for the last time a second before its instant; later it simply runs.
 _LAST_RECALL = timedelta(seconds=1.5)
-_LONGEST_WAIT = timedelta(hours=1)  # for a Retry-After
+_USUAL_PRIORITY = 3
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def _priority(policies: Policies) -> Priority:
+    if policies.priority == _USUAL_PRIORITY and policies.fairness_key is None:
+        return Priority.default  # which adds nothing to a history
+    return Priority(priority_key=policies.priority, fairness_key=policies.fairness_key)
 
 
 def _unheard_of(
-    status: RunStatus, started_at: datetime | None, error: str | None = None
+    status: RunStatus,
+    started_at: datetime | None = None,
+    error: str | None = None,
+    *,
+    may_retry: bool = True,
 ) -> Outcome:
     """The outcome of an attempt of which no worker could say what happened."""
     return Outcome(
@@ -190,6 +269,7 @@ def _unheard_of(
         worker="",
         output=Output(),
         error=error,
+        may_retry=may_retry,
     )
 
 

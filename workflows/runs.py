@@ -1,6 +1,6 @@
 """The runs of a task: started, queued or left out as its overlap policy says."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +12,8 @@ from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
 from workflows.run import RunInFlight
 
-MOST_QUEUED = 100
 OVERLAP = "overlap: the run before it went on"
+DELETED = "the task was deleted"
 #: Events after which queued runs wait for a new history: they could keep this one busy for ever.
 FULL_HISTORY = 10_000
 
@@ -21,7 +21,7 @@ FULL_HISTORY = 10_000
 class Runs:
     """Runs in flight, and those that wait for their turn.
 
-    Backfills have a lane of their own: they run one after the other, beside all others.
+    Backfills have a lane of their own: they run in their order, beside all others.
     """
 
     def __init__(
@@ -55,14 +55,19 @@ class Runs:
     @property
     def are_busy(self) -> bool:
         """Whether a run goes on that the next one would overlap with."""
-        return bool(self._state.queue) or any(
-            run.takes_place and not _is_backfill(run.order) for run in self._in_flight.values()
-        )
+        return bool(self._state.queue or self._going_on)
 
     @property
     def has_room(self) -> bool:
-        """Whether another run of an outage may wait in the queue."""
-        return len(self._state.queue) < MOST_QUEUED
+        """Whether one that comes due now runs, whatever goes on."""
+        if self._state.spec.policies.overlap is OverlapPolicy.ALLOW:
+            return self._going_on < self._state.spec.policies.overlap_limit
+        return not self.are_busy
+
+    @property
+    def _going_on(self) -> int:
+        lanes = [_is_backfill(run.order) for run in self._in_flight.values() if run.takes_place]
+        return lanes.count(False)
 
     @property
     def late_by(self) -> timedelta:
@@ -74,21 +79,23 @@ class Runs:
         """Start a run, or do what the overlap policy says."""
         if order.run_id in self._in_flight or order.run_id in self._came_too_late:
             return
-        policy = self._state.spec.policies.overlap
-        if policy is OverlapPolicy.ALLOW or not self.are_busy:
+        policy, limit = self._overlap_of(order), self._state.spec.policies.overlap_limit
+        if not self.are_busy or (policy is OverlapPolicy.ALLOW and self._going_on < limit):
             self._start(order)
             return
         self._show_those_before()
-        if order.trigger is Trigger.CATCH_UP:  # those of an outage run one after the other
-            self._state.queue.append(order)
-            self._log.show_waiting(order)
-        elif policy is OverlapPolicy.CANCEL_RUNNING:
-            self._take_the_place_of_others(order)
-        elif len(self._state.queue) < _ROOM.get(policy, 0):
-            self._state.queue.append(order)
-            self._log.show_waiting(order)
-        else:
-            self._log.leave_out(order, RunStatus.SKIPPED, OVERLAP)
+        match policy:
+            case OverlapPolicy.SKIP:
+                self._log.leave_out(order, RunStatus.SKIPPED, OVERLAP)
+            case OverlapPolicy.QUEUE_ONE:
+                self._queue(order, 1)
+            case OverlapPolicy.QUEUE_ALL:
+                self._queue(order, limit)
+            case OverlapPolicy.CANCEL_RUNNING:
+                self._take_the_place_of_others(order)
+            case OverlapPolicy.ALLOW:
+                reason = f"overlap: {limit} runs went on, which is its overlap_limit"
+                self._log.leave_out(order, RunStatus.SKIPPED, reason)
 
     def start_on_request(self, order: RunOrder) -> None:
         if self._state.state is TaskState.DELETED:
@@ -99,20 +106,36 @@ class Runs:
             self.recall_waiting()  # it is not busy; but it may be when their instant comes
             self.come_due(order)
 
+    def catch_up(self, orders: Sequence[RunOrder]) -> None:
+        """Queue the occurrences of a pause that run after all, however many they are."""
+        for order in orders:
+            self._state.queue.append(order)
+            self._log.show_waiting(order)
+        self.start_queued()
+
     def start_queued(self) -> None:
-        """Start the first of each queue whose lane is free."""
+        """Start the first of each queue while their lane has room."""
         if workflow.info().get_current_history_length() > FULL_HISTORY:
             return
-        lanes = {_is_backfill(run.order) for run in self._in_flight.values() if run.takes_place}
-        if self._state.queue and False not in lanes:
+        while self._state.queue and self._may_leave_queue(self._state.queue[0]):
             self._start(self._state.queue.pop(0))
-        if self._state.backfill and True not in lanes:
+        while self._state.backfill and self._may_fill_back(self._state.backfill[0]):
             self._start(self._state.backfill.pop(0))
 
     def recall_waiting(self) -> None:
         """Ask for the runs back whose instant is still ahead."""
         for run in self._in_flight.values():
             run.recall()
+
+    def cancel_all(self, reason: str) -> None:
+        """Cancel all runs that were sent off."""
+        for run in self._in_flight.values():
+            run.cancel(reason)
+
+    def let_finish(self, reason: str) -> None:
+        """Let runs that workers have taken come to their end; cancel the others in time."""
+        for run in self._in_flight.values():
+            self._spawn(run.end_unless_taken(reason))
 
     def cancel(self, run_id: str, reason: str) -> None:
         """Cancel a run, wherever it is."""
@@ -130,6 +153,26 @@ class Runs:
             for order in [one for one in queue if deleted or one.trigger in _BY_ITSELF]:
                 queue.remove(order)
                 self._leave_out_idle(order)
+
+    def _overlap_of(self, order: RunOrder) -> OverlapPolicy:
+        return order.overlap or self._state.spec.policies.overlap
+
+    def _queue(self, order: RunOrder, room: int) -> None:
+        if len(self._state.queue) < room:
+            self._state.queue.append(order)
+            self._log.show_waiting(order)
+        else:
+            reason = f"overlap: the queue is full, {room} wait in it"
+            self._log.leave_out(order, RunStatus.SKIPPED, reason)
+
+    def _may_leave_queue(self, order: RunOrder) -> bool:
+        allowed = self._overlap_of(order) is OverlapPolicy.ALLOW
+        return self._going_on < (self._state.spec.policies.overlap_limit if allowed else 1)
+
+    def _may_fill_back(self, order: RunOrder) -> bool:
+        """Each backfill says how many may go on at once, and none is joined by more than that."""
+        beside = [run.order.at_once for run in self._in_flight.values() if _is_backfill(run.order)]
+        return len(beside) < min([order.at_once, *beside])
 
     def _show_those_before(self) -> None:
         """A run that others wait for may itself wait for a worker: then nobody has shown it yet."""
@@ -160,9 +203,16 @@ class Runs:
             self._settle(run.order, row)
         else:
             self._log.add(row)
-        if row.status.is_failure:
-            self._on_failed()
+        self._count(row)
         self.start_queued()
+
+    def _count(self, row: Run) -> None:
+        """Runs that were cancelled or left out say nothing of how the task does."""
+        if row.status.is_failure:
+            self._state.failures += 1
+            self._on_failed()
+        elif row.status is RunStatus.SUCCEEDED:
+            self._state.failures = 0
 
     def _settle(self, order: RunOrder, row: Run) -> None:
         """A run that was recalled has ended; its row tells whether the recall came in time."""
@@ -176,14 +226,12 @@ class Runs:
 
     def _leave_out_idle(self, order: RunOrder) -> None:
         if self._state.state is TaskState.DELETED:
-            self._log.leave_out(order, RunStatus.CANCELLED, "the task was deleted")
+            self._log.leave_out(order, RunStatus.CANCELLED, DELETED)
         else:
             self._log.leave_out(order, RunStatus.SKIPPED, "paused")
 
 
 _BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
-#: How many runs may wait for the one that goes on.
-_ROOM = {OverlapPolicy.QUEUE_ONE: 1, OverlapPolicy.QUEUE_ALL: MOST_QUEUED}
 
 
 def _is_backfill(order: RunOrder) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from onthedot.task import OverlapPolicy, TaskState
 from workflows.agenda import Agenda
 from workflows.log import TaskLog
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
-from workflows.runs import OVERLAP, Runs
+from workflows.runs import DELETED, OVERLAP, Runs
 
 #: Events after which a quiet moment is used to continue as new, and after which one is made. A
 #: lower number breaks the replay of tasks that run.
@@ -49,6 +50,8 @@ class TaskWorkflow:
                 await self._adopt(self._revision)
             elif self._is_long():
                 await self._continue_as_new()
+            elif self._state.state is TaskState.PAUSED and self._state.paused_until is not None:
+                await self._wait_out_pause(self._state.paused_until)
             elif self._state.state is TaskState.ACTIVE and not agenda.is_exhausted:
                 await self._follow_agenda()
             elif self._is_idle():
@@ -71,7 +74,7 @@ class TaskWorkflow:
     def start_runs(self, asked: StartRuns) -> None:
         if self._takes(asked.request_id):
             for order in asked.orders:
-                self._runs.start_on_request(order)
+                self._runs.start_on_request(replace(order, at_once=asked.at_once))
             self._runs.start_queued()
 
     @workflow.update(description="Cancel a run")
@@ -97,42 +100,55 @@ class TaskWorkflow:
         if self._agenda.is_too_late(occurrence):
             self._agenda.forget()
             return
-        if self._would_overlap():
+        if not self._runs.has_room:
             await self._let_others_end(occurrence, name)
         if not self._is_called_or_recalling():
             self._runs.come_due(self._agenda.take())
-
-    def _would_overlap(self) -> bool:
-        return self._runs.are_busy and self._state.spec.policies.overlap is not OverlapPolicy.ALLOW
 
     async def _let_others_end(self, occurrence: Occurrence, name: str) -> None:
         """Wait for the runs before it, until it is certain that it overlaps with them.
 
         That is at its due time; but where they started late through no fault of their own, it
-        gives them that time. Those of an outage wait in the queue, so that what is due meanwhile
-        is seen to in time.
+        gives them that time, and those of an outage run one after the other.
         """
         if occurrence.trigger is Trigger.CATCH_UP:
-            await workflow.wait_condition(self._is_called_or_has_room)
+            await workflow.wait_condition(self._is_called_or_free)
             return
         certain_at = occurrence.due_at + min(self._runs.late_by, GRACE)
         await self._called_before(certain_at, self._is_called_or_free, name)
 
     def _is_called_or_free(self) -> bool:
-        return self._is_called_or_recalling() or not self._runs.are_busy
-
-    def _is_called_or_has_room(self) -> bool:
         return self._is_called_or_recalling() or self._runs.has_room
 
     def _is_called_or_recalling(self) -> bool:
         left = self._state.state is not TaskState.ACTIVE  # a failure may pause it
         return left or self._is_called() or self._runs.any_recalled
 
+    async def _wait_out_pause(self, until: datetime) -> None:
+        name = f"paused until {until:%Y-%m-%d %H:%M:%S}Z"
+        if not await self._called_before(until, self._is_called, name):
+            await self._resume(until)
+
+    async def _resume(self, at: datetime) -> None:
+        """The end of a pause has come."""
+        await self._agenda.pass_over(at, RunStatus.SKIPPED, "paused")
+        self._state.state, self._state.paused_until = TaskState.ACTIVE, None
+        self._state.failures = 0
+        self._agenda.forget()
+        self._log.task_changed()
+        self._show_state()
+
     async def _adopt(self, desired: ReviseTask) -> None:
         state = self._state
+        if state.paused_until is not None and state.paused_until <= desired.changed_at:
+            await self._resume(state.paused_until)
         self._runs.recall_waiting()
         new_schedule = desired.spec.schedule != state.spec.schedule
-        if state.state is TaskState.PAUSED and (
+        resumes = state.state is TaskState.PAUSED and desired.state is TaskState.ACTIVE
+        caught_up: list[RunOrder] = []
+        if resumes and desired.catch_up is not None:
+            caught_up = await self._agenda.catch_up(desired.changed_at, desired.catch_up)
+        elif state.state is TaskState.PAUSED and (
             new_schedule or desired.state is not TaskState.PAUSED
         ):
             await self._agenda.pass_over(desired.changed_at, RunStatus.SKIPPED, "paused")
@@ -141,14 +157,27 @@ class TaskWorkflow:
         ):
             reason = "the task was changed before it could run"
             await self._agenda.pass_over(desired.changed_at, RunStatus.MISSED, reason)
-        if new_schedule or state.state is TaskState.DELETED:
+        anew = state.state is TaskState.DELETED
+        if new_schedule or anew:
             state.cursor = desired.changed_at
         state.version, state.spec, state.state = desired.version, desired.spec, desired.state
+        state.paused_until = desired.paused_until if state.state is TaskState.PAUSED else None
+        if resumes or anew:
+            state.failures = 0
         self._agenda.forget()
         self._runs.let_go()
+        if state.state is TaskState.DELETED:
+            self._end_runs(desired.let_finish)
+        self._runs.catch_up(caught_up)
         self._show_state()
         if self._revision is desired:
             self._revision = None
+
+    def _end_runs(self, let_finish: bool) -> None:
+        if let_finish:
+            self._runs.let_finish(DELETED)
+        else:
+            self._runs.cancel_all(DELETED)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let ``work`` go on beside the main loop, which hears of it when it breaks."""
@@ -166,14 +195,15 @@ class TaskWorkflow:
 
     def _pause_after_failure(self) -> None:
         state = self._state
-        if state.spec.policies.pause_on_failure and state.state is TaskState.ACTIVE:
+        most = state.spec.policies.pause_on_failure
+        if 0 < most <= state.failures and state.state is TaskState.ACTIVE:
             state.state = TaskState.PAUSED
             self._agenda.forget()
             self._log.task_changed()
             self._runs.recall_waiting()
             self._runs.let_go()
             self._show_state()
-            self._describe("paused after a failure")
+            self._describe("paused after a failure" if most == 1 else f"paused: {most} failures")
 
     def _show_state(self) -> None:
         """For those who look at the task in the Temporal UI or CLI."""

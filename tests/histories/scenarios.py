@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from onthedot.registration import Registration
 from onthedot.run import RunStatus, Trigger
-from onthedot.task import TaskRegistration, TaskState
+from onthedot.task import CatchUp, OverlapPolicy, TaskRegistration, TaskState
 from tests.histories.stage import Stage, every, once_in, shell
+from workflows.messages import ReviseTask, StartRuns
 
 BY = "recorder"
 SUCCEEDED, FAILED, CANCELLED = RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED
@@ -94,6 +96,50 @@ async def out_of_attempts(stage: Stage) -> None:
 
 
 @scenario
+async def not_tried_again(stage: Stage) -> None:
+    retry = {"attempts": 3, "not_on": ["3"]}
+    task_id = await stage.register("not_tried_again", once_in(2), shell("exit 3"), retry=retry)
+    await stage.wait_for(task_id, FAILED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def too_late_to_try_again(stage: Stage) -> None:
+    retry = {"attempts": 3, "backoff": "1s", "factor": 3, "within": "3s"}
+    task_id = await stage.register(
+        "too_late_to_try_again", once_in(2), shell("exit 3"), retry=retry
+    )
+    await stage.wait_for(task_id, FAILED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def out_of_time_in_an_attempt(stage: Stage) -> None:
+    task_id = await stage.register(
+        "out_of_time_in_an_attempt", once_in(2), shell("sleep 30"), run_timeout="2s"
+    )
+    await stage.wait_for(task_id, TIMED_OUT)
+    await stage.ended(task_id)
+
+
+@scenario
+async def out_of_time_between_attempts(stage: Stage) -> None:
+    retry = {"attempts": 2, "backoff": "1m"}
+    task_id = await stage.register(
+        "out_of_time_between_attempts", once_in(2), shell("exit 1"), retry=retry, run_timeout="2s"
+    )
+    await stage.wait_for(task_id, TIMED_OUT)
+    await stage.ended(task_id)
+
+
+@scenario
+async def urgent(stage: Stage) -> None:
+    task_id = await stage.register("urgent", once_in(2), priority=1, fairness_key="customer-7")
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.ended(task_id)
+
+
+@scenario
 async def overlap_skip(stage: Stage) -> None:
     task_id = await stage.register("overlap_skip", every(2), shell("sleep 3"), overlap="skip")
     await stage.wait_for(task_id, SKIPPED)
@@ -128,7 +174,43 @@ async def deleted_with_a_queue(stage: Stage) -> None:
     await stage.wait_for(task_id, RUNNING)
     await stage.delete(task_id)
     rows = await stage.rows(task_id)
-    assert [run.status for run in rows] == [SUCCEEDED, CANCELLED, CANCELLED], rows
+    assert [run.status for run in rows] == [CANCELLED] * 3, rows
+
+
+@scenario
+async def overlap_queue_full(stage: Stage) -> None:
+    task_id = await stage.register(
+        "overlap_queue_full", every(2), shell("sleep 5"), overlap="queue_all", overlap_limit=1
+    )
+    await stage.wait_for(task_id, SKIPPED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def overlap_allow_full(stage: Stage) -> None:
+    task_id = await stage.register(
+        "overlap_allow_full", every(2), shell("sleep 5"), overlap="allow", overlap_limit=2
+    )
+    await stage.wait_for(task_id, SKIPPED)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def triggered_beside(stage: Stage) -> None:
+    """A request may bring an overlap policy of its own."""
+    task_id = await stage.register("triggered_beside", every(3600), shell("sleep 2"))
+    stage.send_instead(task_id, StartRuns, _beside)
+    await stage.registration.trigger(task_id, by=BY)
+    await stage.registration.trigger(task_id, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+def _beside(asked: StartRuns) -> StartRuns:
+    return replace(
+        asked, orders=[replace(one, overlap=OverlapPolicy.ALLOW) for one in asked.orders]
+    )
 
 
 @scenario
@@ -156,6 +238,34 @@ async def paused(stage: Stage) -> None:
     await stage.registration.resume(task_id, by=BY)
     await stage.wait_for(task_id, SKIPPED)
     await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def paused_until(stage: Stage) -> None:
+    """It resumes by itself."""
+    task_id = await stage.register("paused_until", every(2))
+    await stage.wait_for(task_id, SUCCEEDED)
+    until = datetime.now(UTC) + timedelta(seconds=5)
+    stage.send_instead(task_id, ReviseTask, lambda desired: replace(desired, paused_until=until))
+    await stage.registration.pause(task_id, by=BY)
+    await stage.wait_for_state(task_id, TaskState.ACTIVE)
+    await stage.wait_for(task_id, SUCCEEDED, count=2)
+    await stage.wait_for(task_id, SKIPPED)
+    await stage.delete(task_id)
+
+
+@scenario
+async def resumed_with_catch_up(stage: Stage) -> None:
+    task_id = await stage.register("resumed_with_catch_up", every(2))
+    await stage.registration.pause(task_id, by=BY)
+    await asyncio.sleep(6.5)
+    catch_up = CatchUp(keep="latest")
+    stage.send_instead(task_id, ReviseTask, lambda desired: replace(desired, catch_up=catch_up))
+    await stage.registration.resume(task_id, by=BY)
+    await stage.wait_for(task_id, SKIPPED, count=2)
+    rows = await stage.wait_for(task_id, SUCCEEDED, count=2)
+    assert rows[0].trigger is CATCH_UP, rows
     await stage.delete(task_id)
 
 
@@ -223,7 +333,33 @@ async def deleted_while_running(stage: Stage) -> None:
     task_id = await stage.register("deleted_while_running", once_in(2), action)
     await stage.wait_for(task_id, RUNNING)
     await stage.delete(task_id)
+    await stage.wait_for(task_id, CANCELLED)
+
+
+@scenario
+async def deleted_and_let_finish(stage: Stage) -> None:
+    """The run that goes on comes to its end, with its attempts."""
+    action = shell('sleep 3; test "$ONTHEDOT_ATTEMPT" = 2')
+    task_id = await stage.register(
+        "deleted_and_let_finish", once_in(2), action, retry={"attempts": 2}
+    )
+    await stage.wait_for(task_id, RUNNING)
+    stage.send_instead(task_id, ReviseTask, lambda desired: replace(desired, let_finish=True))
+    await stage.delete(task_id)
     await stage.wait_for(task_id, SUCCEEDED)
+
+
+@scenario
+async def let_finish_without_a_worker(stage: Stage) -> None:
+    """It is let go once a worker that had it would have ended: after a minute and its timeout."""
+    task_id = await stage.register(
+        "let_finish_without_a_worker", every(3600), queue="nobodys", timeout="1s"
+    )
+    await stage.registration.trigger(task_id, by=BY)
+    stage.send_instead(task_id, ReviseTask, lambda desired: replace(desired, let_finish=True))
+    await stage.registration.delete(task_id, by=BY)
+    await stage.wait_for(task_id, CANCELLED, within=90)
+    await stage.ended(task_id)
 
 
 @scenario
@@ -260,6 +396,16 @@ async def backfilled(stage: Stage) -> None:
     now = datetime.now(UTC)
     await stage.registration.backfill(task_id, now - timedelta(hours=3), now, by=BY)
     await stage.wait_for(task_id, SUCCEEDED, count=3)
+    await stage.delete(task_id)
+
+
+@scenario
+async def backfilled_at_once(stage: Stage) -> None:
+    task_id = await stage.register("backfilled_at_once", {"kind": "cron", "cron": "0 * * * *"})
+    stage.send_instead(task_id, StartRuns, lambda asked: replace(asked, at_once=3))
+    now = datetime.now(UTC)
+    await stage.registration.backfill(task_id, now - timedelta(hours=4), now, by=BY)
+    await stage.wait_for(task_id, SUCCEEDED, count=4)
     await stage.delete(task_id)
 
 
@@ -309,6 +455,16 @@ async def paused_after_failure(stage: Stage) -> None:
     await stage.wait_for_state(task_id, TaskState.PAUSED)
     await stage.registration.resume(task_id, by=BY)
     await stage.wait_for(task_id, FAILED, count=2)
+    await stage.delete(task_id)
+
+
+@scenario
+async def paused_after_failures(stage: Stage) -> None:
+    task_id = await stage.register(
+        "paused_after_failures", every(2), shell("exit 1"), pause_on_failure=2
+    )
+    await stage.wait_for(task_id, FAILED, count=2)
+    await stage.wait_for_state(task_id, TaskState.PAUSED)
     await stage.delete(task_id)
 
 

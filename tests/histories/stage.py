@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from activities.upkeep import Keeper
 from activities.upkeep import Upkeep as UpkeepActivities
@@ -21,6 +21,8 @@ from onthedot.task import OnceSchedule, Task, TaskRegistration, TaskState
 from onthedot.upkeep import Upkeep
 from onthedot.worker import _Parts as Parts  # the very workers that a process runs
 from tests.services import assert_eventually
+
+Message = TypeVar("Message")
 
 HELLO = {"kind": "python", "handler": "onthedot.examples:hello"}
 
@@ -43,6 +45,7 @@ class Stage:
     def __init__(self, settings: Settings, pool: Pool, engine: Engine) -> None:
         self.settings, self.pool, self.engine = settings, pool, engine
         self.registration = Registration(settings, pool, engine)
+        self._workflows = self.registration._workflows
         self.played: dict[str, str] = {}
 
     @asynccontextmanager
@@ -74,6 +77,19 @@ class Stage:
         sent = {**sent, "action": action or HELLO}
         await self.registration.register(TaskRegistration.model_validate(sent), by="recorder")
         return name
+
+    def send_instead(
+        self, task_id: str, kind: type[Message], change: Callable[[Message], Message]
+    ) -> None:
+        """From now on, ``change`` what this task's workflow is sent of this kind."""
+        update = self._workflows._update
+
+        async def changed(to: str, update_id: str, which: object, message: object) -> bool:
+            if to == task_id and isinstance(message, kind):
+                message = change(message)
+            return await update(to, update_id, which, message)
+
+        self._workflows._update = changed  # type: ignore[method-assign]
 
     async def register_with_long_lead(self, name: str, seconds: float) -> str:
         """A task that is due once in ``seconds``, and is sent to a worker over 5 s before."""

@@ -6,12 +6,21 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
 from onthedot.database.embedded import EmbeddedPostgres
 from onthedot.database.migrate import migrate
 from onthedot.settings import Settings
 from tests import services
 from tests.integration.web_client import Web, let_in, serving
+from tests.running import Stage, stage
+
+
+@pytest.fixture
+async def on_stage(time_skipping: WorkflowEnvironment) -> AsyncIterator[Stage]:
+    """One task's workflow in skipped time."""
+    async with stage(time_skipping) as made:
+        yield made
 
 
 @pytest.fixture

@@ -15,9 +15,12 @@ from workflows.upkeep import UpkeepWorkflow
 
 _WHAT_TO_DO = """\
 The workflow does something else now than when {name} was recorded: {error}
-A task with such a history would be stuck after this change. Either keep the order of the commands
-(timers, activities, upserts), or put the change behind workflow.patched(), or, when nobody can have
-such a task open, record the histories anew: python -m tests.histories.record"""
+Once this ships, every task with such a history is suspended: it neither runs nor hears of changes
+until the code does again what it did. Mend it in one of these ways:
+- keep the order of the commands (timers, activities, upserts) as it was;
+- put the change behind workflow.patched(), so that open tasks go on by the old way;
+- when nothing has been released that such a task could be open with, record the histories anew:
+  python -m tests.histories.record"""
 
 
 def _events(name: str) -> dict[str, list[dict[str, object]]]:

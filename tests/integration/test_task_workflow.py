@@ -2,31 +2,19 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.testing import WorkflowEnvironment
 
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger, requested_run_id
 from onthedot.task import CronSchedule, OnceSchedule, TaskState
-from tests.running import BAD, GOOD, TASK, Play, Stage, every, stage
+from tests.running import BAD, GOOD, TASK, Play, Stage, every, lasting
 from workflows import runs as runs_module
 from workflows import task as task_module
 from workflows.messages import RunOrder
-
-
-@pytest.fixture
-async def on_stage(time_skipping: WorkflowEnvironment) -> AsyncIterator[Stage]:
-    async with stage(time_skipping) as made:
-        yield made
-
-
-def lasting(**span: float) -> Play:
-    return Play(lasts=timedelta(**span))
 
 
 async def test_a_one_time_task_runs_once_and_is_finished(on_stage: Stage) -> None:
@@ -86,7 +74,7 @@ async def test_queue_one_runs_the_first_of_those_that_wait(on_stage: Stage) -> N
     assert on_stage.seen() == [
         (1, "succeeded", None),
         (2, "succeeded", None),
-        (3, "skipped", OVERLAP),
+        (3, "skipped", "overlap: the queue is full, 1 wait in it"),
     ]
     assert on_stage.log.final[on_stage.run_id(2)].started_at > on_stage.begins_after(3.4)
     assert on_stage.most_at_once == 1
@@ -284,15 +272,47 @@ async def test_a_deleted_task_ends(on_stage: Stage) -> None:
     assert on_stage.seen() == [(1, "succeeded", None)]
 
 
-async def test_a_deleted_task_lets_its_run_end(on_stage: Stage) -> None:
+async def test_a_run_that_goes_on_is_cancelled_with_its_task(on_stage: Stage) -> None:
     on_stage.scripted(lasting(seconds=100))
     async with on_stage.worker():
         handle = await on_stage.start()
         await on_stage.minutes(1.5)
         await on_stage.revise(TaskState.DELETED)
+        await handle.result()
+    assert on_stage.seen() == [(1, "cancelled", "the task was deleted")]
+
+
+async def test_a_deleted_task_lets_its_run_and_its_attempts_end_where_it_was_told_to(
+    on_stage: Stage,
+) -> None:
+    on_stage.scripted(Play(status=RunStatus.FAILED, lasts=timedelta(seconds=40)))
+    retry = {"attempts": 2, "backoff": "1m"}
+    async with on_stage.worker():
+        handle = await on_stage.start(policies={"retry": retry, "overlap": "queue_all"})
+        await on_stage.minutes(1.2)
+        queued = await on_stage.trigger()
+        await on_stage.revise(TaskState.DELETED, let_finish=True)
         await on_stage.minutes(5)
         await handle.result()
-    assert on_stage.seen() == [(1, "succeeded", None)]
+    assert on_stage.log.final[on_stage.run_id(1)].status is RunStatus.SUCCEEDED
+    assert len(on_stage.log.final[on_stage.run_id(1)].attempts) == 2
+    assert on_stage.log.final[queued].reason == "the task was deleted"
+    assert len(on_stage.log.rows()) == 2
+
+
+async def test_a_run_that_no_worker_takes_does_not_hold_a_deleted_task_for_ever(
+    on_stage: Stage,
+) -> None:
+    async with on_stage.worker():
+        handle = await on_stage.start(policies={"timeout": "1m"}, queue_of_runs="nobodys")
+        await on_stage.minutes(1.5)
+        await on_stage.revise(TaskState.DELETED, let_finish=True)
+        await on_stage.minutes(3)
+        assert on_stage.log.final == {}
+        await on_stage.minutes(4)  # a worker that had it would have ended by now
+        await handle.result()
+    assert on_stage.seen() == [(1, "cancelled", "the task was deleted")]
+    assert on_stage.log.rows()[0].started_at is None
 
 
 async def test_what_an_outage_left_is_accounted_for_when_the_task_is_deleted(
@@ -313,7 +333,7 @@ async def test_a_deleted_task_that_comes_back_runs_from_then_on(on_stage: Stage)
     async with on_stage.worker():
         await on_stage.start(policies={"catch_up": {"keep": "all"}})
         await on_stage.minutes(1.1)
-        await on_stage.revise(TaskState.DELETED)
+        await on_stage.revise(TaskState.DELETED, let_finish=True)
         await on_stage.minutes(3.5)  # its run goes on
         await on_stage.revise(TaskState.ACTIVE)
         await on_stage.minutes(5.5)
