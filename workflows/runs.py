@@ -148,6 +148,8 @@ class Runs:
 
     def let_go(self) -> None:
         """What waits for its turn does not run once its task is paused or deleted."""
+        if self._state.state is TaskState.ACTIVE:  # it was merely changed
+            return
         deleted = self._state.state is TaskState.DELETED
         for queue in (self._state.queue, self._state.backfill):
             for order in [one for one in queue if deleted or one.trigger in _BY_ITSELF]:
