@@ -40,7 +40,8 @@ class RunInFlight:
         report: Callable[[Run], None],
     ) -> None:
         self.order = order
-        self.recalled = False
+        self.recalled = False  # it was asked for back, and nobody has cancelled it
+        self._comes_back = False  # whether a worker hears in time that it shall not start
         self.shown = False  # the log has a row for it, whether or not a worker has it
         self._task_id, self._version, self._spec, self._report = task_id, version, spec, report
         self._start_at = max(order.due_at, workflow.now())
@@ -57,7 +58,7 @@ class RunInFlight:
     @property
     def takes_place(self) -> bool:
         """Whether another run would overlap with it: unless it is on its way back."""
-        return not (self.recalled and self.waits)
+        return not (self._comes_back and self.waits)
 
     @property
     def late_by(self) -> timedelta:
@@ -67,15 +68,22 @@ class RunInFlight:
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
         by_itself = self.order.trigger is Trigger.SCHEDULE
-        if by_itself and self.waits and workflow.now() < self._start_at - _LAST_RECALL:
-            self.recalled = True
+        if by_itself and self._hears and self._cancel_reason is None:
             self.cancel("recalled")
+            self.recalled = True
 
     def cancel(self, reason: str) -> None:
         """Stop it; it ends as cancelled unless it ends by itself first."""
+        self.recalled = False  # one that was on its way back is not to be planned again
+        self._comes_back = self._comes_back or self._hears
         is_asked, self._cancel_reason = self._cancel_reason is not None, reason
         if self._handle and not is_asked:
             self._handle.cancel()
+
+    @property
+    def _hears(self) -> bool:
+        """Whether it waits for its instant, and its worker still listens."""
+        return self.waits and workflow.now() < self._start_at - _LAST_RECALL
 
     async def to_end(self) -> Run:
         """Make as many attempts as the policies allow; the final row."""

@@ -197,7 +197,7 @@ class Runs:
             self._log.leave_out(queued, RunStatus.SKIPPED, reason)
         self._state.queue[:] = [order]
         for run in self._in_flight.values():
-            if not _is_backfill(run.order):
+            if run.takes_place and not _is_backfill(run.order):
                 run.cancel("overlap: the next one was due")
 
     def _start(self, order: RunOrder) -> None:
