@@ -9,7 +9,7 @@ one right answer. Where two things come too close to say which is first, the pro
 and is not to be played.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
 from math import inf
@@ -21,6 +21,8 @@ QUIET, LEAD = 14, 50
 SHORT, LONG_ENDS = 5.0, 27.0
 #: What is closer together may come in either order. Leads begin after this second of the minute.
 CLOSE, LEAD_BEGINS = 1.8, 44
+#: At this second of a minute pauses end by themselves.
+PAUSE_ENDS = 40
 #: How long it may take until a run hears that it is cancelled, or is sent to another worker.
 HEARD, SENT_AGAIN = 6.0, 2.0
 #: What is at most this late simply runs.
@@ -40,11 +42,13 @@ class Once:
 @dataclass(frozen=True)
 class Policies:
     overlap: str = "skip"
+    limit: int = 100
     keep: str = "latest"
     within: float = 86_400  # seconds
     attempts: int = 1
     backoff: float = 13  # seconds
-    pause_on_failure: bool = False
+    retry_within: float | None = None  # seconds
+    pause_on_failure: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,13 @@ class Wait:
 
 @dataclass(frozen=True)
 class Pause:
-    pass
+    minutes: int | None = None  # until so many minutes later, at PAUSE_ENDS
 
 
 @dataclass(frozen=True)
 class Resume:
-    pass
+    keep: str | None = None  # catch up with the occurrences of the pause
+    within: float = 86_400
 
 
 @dataclass(frozen=True)
@@ -101,17 +106,18 @@ class Revise:
 
 @dataclass(frozen=True)
 class Delete:
-    pass
+    let_finish: bool = False
 
 
 @dataclass(frozen=True)
 class Trigger:
-    pass
+    overlap: str | None = None
 
 
 @dataclass(frozen=True)
 class Backfill:
     count: int
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,8 @@ class Order:
     due: float
     trigger: str = "schedule"
     key: str | None = None
+    overlap: str | None = None
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -198,6 +206,7 @@ class Act:
     anchor: float  # the minute that ``schedule`` is counted from
     policies: Policies
     state: str
+    paused_until: float | None
     orders: tuple[Order, ...] = ()
 
 
@@ -241,6 +250,8 @@ class TaskModel:
         self.program, self.told = program, Foretold()
         self.now, self.version, self.state = 0.0, 1, "active"
         self.policies = program.policies
+        self.paused_until: float | None = None
+        self.failures = 0  # in a row
         self.works, self.log_is_away = True, False
         self.going: list[Going] = []
         self.queue: list[Order] = []
@@ -260,44 +271,22 @@ class TaskModel:
         if not self.works and not isinstance(step, _ONLY_TIME):
             return
         self._calm_down(step)
+        is_open = self.state in ("active", "paused")
         match step:
             case Pause() if self.state == "active":
-                self._change(step, "paused")
-                self._drop_waiting("skipped", "paused", by_itself=True)
+                self._pause(step)
             case Resume() if self.state == "paused":
-                self._pass_over("skipped", "paused")
-                self._change(step, "active")
-            case Revise() if self.state in ("active", "paused"):
+                self._resume(step)
+            case Revise() if is_open:
                 self._revise(step)
-            case Delete() if self.state in ("active", "paused"):
+            case Delete() if is_open:
                 self._delete(step)
-            case Trigger() if self.state in ("active", "paused"):
-                order = Order(self.now, "manual", f"request-{next(self.requests)}")
-                self._act(step, order)
-                self._come_due(order)
-            case Backfill(number) if self.state in ("active", "paused"):
-                key = f"request-{next(self.requests)}"
-                dues = [(self.now // MINUTE - n) * MINUTE for n in range(number, 0, -1)]
-                orders = [Order(due, "backfill", key) for due in dues]
-                self._act(step, *orders)
-                self.backfills += orders
-            case Cancel() if self.state in ("active", "paused", "deleted"):
+            case Trigger() | Backfill() if is_open:
+                self._ask(step)
+            case Cancel() if self.state != "finished":
                 self._cancel(step)
-            case StopWorker() if self.works:
-                self._act(step)
-                self.works = False
-            case StartWorker() if not self.works:
-                self._act(step)
-                self._come_back()
-            case RestartWorker() if self.works:
-                self._act(step)
-                self._come_back()
-            case LogAway() if not self.log_is_away:
-                self._act(step)
-                self.log_is_away = True
-            case LogBack() if self.log_is_away:
-                self._act(step)
-                self.log_is_away = False
+            case _ if isinstance(step, _ONLY_TIME):
+                self._around(step)
         self._go_on()
 
     def close(self) -> None:
@@ -309,6 +298,57 @@ class TaskModel:
         self.advance(self.now + 2 * MINUTE)
         self.told.ended = self.now
 
+    def _ask(self, step: Trigger | Backfill) -> None:
+        key = f"request-{next(self.requests)}"
+        if isinstance(step, Trigger):
+            order = Order(self.now, "manual", key, step.overlap)
+            self._act(step, order)
+            self._come_due(order)
+        else:
+            dues = [(self.now // MINUTE - n) * MINUTE for n in range(step.count, 0, -1)]
+            orders = [Order(due, "backfill", key, at_once=step.at_once) for due in dues]
+            self._act(step, *orders)
+            self.backfills += orders
+
+    def _around(self, step: Step) -> None:
+        """What becomes of the workers and of the log; once all is over it is of no interest."""
+        over = self.state in ("finished", "deleted") and not (self.going or self.backfills)
+        match step:
+            case StopWorker() if self.works and not over:
+                self._act(step)
+                self.works = False
+            case StartWorker() if not self.works:
+                self._act(step)
+                self._come_back()
+            case RestartWorker() if self.works and not over:
+                self._act(step)
+                self._come_back()
+            case LogAway() if not self.log_is_away and not over:
+                self._act(step)
+                self.log_is_away = True
+            case LogBack() if self.log_is_away:
+                self._act(step)
+                self.log_is_away = False
+
+    def _pause(self, step: Pause) -> None:
+        if step.minutes is not None:
+            self.paused_until = (self.now // MINUTE + step.minutes) * MINUTE + PAUSE_ENDS
+        self._change(step, "paused")
+        self._drop_waiting("skipped", "paused", by_itself=True)
+
+    def _resume(self, step: Resume) -> None:
+        kept = []
+        if step.keep is not None:
+            kept = self._kept(self._dues(self.now), step.keep, step.within)
+        self._pass_over("skipped", "paused", self.now, but=kept)
+        self.failures, self.paused_until = 0, None
+        self._change(step, "active")
+        self.queue += [Order(due, "catch_up") for due in kept]
+
+    def _resume_by_itself(self, at: float) -> None:
+        self._pass_over("skipped", "paused", at)
+        self.state, self.failures, self.paused_until = "active", 0, None
+
     def _act(self, step: Step, *orders: Order) -> None:
         self.told.acts.append(
             Act(
@@ -319,6 +359,7 @@ class TaskModel:
                 self.anchor,
                 self.policies,
                 self.state,
+                self.paused_until,
                 orders,
             )
         )
@@ -335,23 +376,28 @@ class TaskModel:
         self.policies = step.policies or self.policies
         if step.schedule is not None and step.schedule != self.schedule:
             if self.state == "paused":
-                self._pass_over("skipped", "paused")
+                self._pass_over("skipped", "paused", self.now)
             self._set(step.schedule)
         self._change(step, self.state)
 
     def _delete(self, step: Delete) -> None:
         if self.state == "paused":
-            self._pass_over("skipped", "paused")
-        if self.now % MINUTE >= LEAD_BEGINS:  # it may be on its way to a worker
+            self._pass_over("skipped", "paused", self.now)
+        if self._next_due() - self.now < MINUTE - LEAD_BEGINS:  # it may be on its way to a worker
             self.told.optional.add(Order(self._next_due()))
+        self.paused_until = None
         self._change(step, "deleted")
         self._drop_waiting("cancelled", "the task was deleted", by_itself=False)
+        if not step.let_finish:
+            for run in list(self.going):
+                self._stop(run, "the task was deleted")
 
     def _cancel(self, step: Cancel) -> None:
         runs = [one.order for one in self.going] + self.queue + self.backfills
         due = self._next_due()
         soon = self.now % MINUTE >= LEAD and due - self.now < MINUTE and self.state == "active"
-        if soon and (self.policies.overlap == "allow" or not self._is_busy()):
+        allowed = self.policies.overlap == "allow" and self._others() < self.policies.limit
+        if soon and (allowed or not self._is_busy()):
             runs.append(Order(due))
         if not runs:
             return
@@ -376,8 +422,16 @@ class TaskModel:
             ends = min(self.going, key=lambda one: one.until, default=None)
             due = self._next_due() if self.works and self.state == "active" else inf
             next_end = ends.until if ends and self.works else inf
-            if min(due, next_end) > to:
+            resumes = self.paused_until if self.paused_until and self.works else inf
+            if min(due, next_end, resumes) > to:
                 break
+            if resumes <= min(due, next_end):
+                self.now = max(self.now, resumes)
+                self.paused_until = None
+                self._see_whether_clear("a pause ends")
+                self._resume_by_itself(resumes)
+                self._go_on()
+                continue
             if next_end <= due and ends:
                 self.now = max(self.now, next_end)
                 self._end(ends)
@@ -411,13 +465,13 @@ class TaskModel:
         return [next(times)] if until == inf else list(takewhile(lambda one: one <= until, times))
 
     def _is_busy(self) -> bool:
-        lane = any(one.order.trigger != "backfill" for one in self.going)
-        return lane or bool(self.queue)
+        return bool(self._others() or self.queue)
 
     def _come_due(self, order: Order) -> None:
         """The overlap policy."""
-        policy = self.policies.overlap
-        if policy == "allow" or not self._is_busy():
+        policy = order.overlap or self.policies.overlap
+        room = policy == "allow" and self._others() < self.policies.limit
+        if room or not self._is_busy():
             self._start(order)
         elif policy == "cancel_running":
             for one in self.queue:
@@ -426,7 +480,7 @@ class TaskModel:
             for run in list(self.going):
                 if run.order.trigger != "backfill":
                     self._stop(run, "overlap")
-        elif policy == "queue_all" or (policy == "queue_one" and not self.queue):
+        elif len(self.queue) < {"queue_all": self.policies.limit, "queue_one": 1}.get(policy, 0):
             self.queue.append(order)
         else:
             self._row(order, "skipped", "overlap")
@@ -435,14 +489,24 @@ class TaskModel:
         """Start what waits for a lane that is free; finish the task when nothing is left."""
         if not self.works:
             return
-        lanes = {one.order.trigger == "backfill" for one in self.going}
-        if False not in lanes and self.queue:
+        while self.queue and self._may_leave(self.queue[0]):
             self._start(self.queue.pop(0))
-        if True not in lanes and self.backfills:
+        while self.backfills and self._may_fill_back(self.backfills[0]):
             self._start(self.backfills.pop(0))
         left = self.going or self.queue or self.backfills
         if self.state == "active" and self._next_due() == inf and not left:
             self.state = "finished"
+
+    def _others(self) -> int:
+        return sum(one.order.trigger != "backfill" for one in self.going)
+
+    def _may_leave(self, order: Order) -> bool:
+        allowed = (order.overlap or self.policies.overlap) == "allow"
+        return self._others() < (self.policies.limit if allowed else 1)
+
+    def _may_fill_back(self, order: Order) -> bool:
+        beside = [run.order.at_once for run in self.going if run.order.trigger == "backfill"]
+        return len(beside) < min([order.at_once, *beside])
 
     def _start(self, order: Order) -> None:
         slack = max((to - self.now for _, to in self.recent[-1:]), default=0)
@@ -467,15 +531,27 @@ class TaskModel:
             self._try(run, run.slack)
             return
         good = self.program.how(run.order.due, run.number).good
-        if not good and not run.stopped and run.number < run.policies.attempts:
+        if not good and not run.stopped and self._may_try_again(run):
             run.waits, run.until = True, run.until + run.policies.backoff
             return
         self._final(run, "cancelled" if run.stopped else "succeeded" if good else "failed")
-        if not (good or run.stopped) and self.policies.pause_on_failure and self.state == "active":
+        if run.stopped:
+            return
+        self.failures = 0 if good else self.failures + 1
+        if 0 < self.policies.pause_on_failure <= self.failures and self.state == "active":
             if abs(self._next_due() - self.now) < 2 * CLOSE + run.slack:
                 self._unclear("it pauses itself as an occurrence is due")
-            self.state = "paused"
-            self._drop_waiting("skipped", "paused", by_itself=True)
+            if not good:
+                self.state = "paused"
+                self._drop_waiting("skipped", "paused", by_itself=True)
+
+    def _may_try_again(self, run: Going) -> bool:
+        within = run.policies.retry_within
+        since_first = run.until + run.policies.backoff - run.started
+        if within is not None and abs(since_first - within) < CLOSE:
+            self._unclear("it is about too late for another attempt")
+        in_time = within is None or since_first <= within
+        return in_time and run.number < run.policies.attempts
 
     def _final(self, run: Going, status: str) -> None:
         self.going.remove(run)
@@ -510,6 +586,8 @@ class TaskModel:
             if run.number == 1:
                 run.started, run.started_slack = self.now, SENT_AGAIN
             self._try(run, SENT_AGAIN)
+        if self.paused_until and self.paused_until <= self.now:
+            self._resume_by_itself(self.paused_until)
         if self.state == "active":
             late = [Order(due, "catch_up") for due in self._dues(self.now)]
             if any(self.now - one.due <= GRACE + CLOSE for one in late):
@@ -519,26 +597,26 @@ class TaskModel:
 
     def _catch_up(self, late: list[Order]) -> None:
         """What becomes of occurrences whose time has passed while nothing could run."""
-        within, kept = self.policies.within, list[Order]()
+        kept = self._kept([one.due for one in late], self.policies.keep, self.policies.within)
         for order in late:
-            if abs(self.now - order.due - within) < CLOSE:
-                self._unclear("it is about as old as the catch-up window")
-            if self.now - order.due <= within:
-                kept.append(order)
-        kept = {"all": kept, "latest": kept[-1:], "none": []}[self.policies.keep]
-        for order in late:
-            if order not in kept:
+            if order.due in kept:
+                self.queue.append(order)
+            else:
                 self._row(replace(order, trigger="schedule"), "missed", "outage")
-        if self.policies.overlap == "allow":
-            for order in kept:
-                self._start(order)
-        else:
-            self.queue += kept  # one after the other, and before what is due from now on
 
-    def _pass_over(self, status: str, reason: str) -> None:
-        for due in self._dues(self.now):
-            self._row(Order(due), status, reason)
-        self.cursor = self.now
+    def _kept(self, dues: list[float], keep: str, within: float) -> list[float]:
+        if any(abs(self.now - due - within) < CLOSE for due in dues):
+            self._unclear("one is about as old as the catch-up window")
+        young = [due for due in dues if self.now - due <= within]
+        return {"all": young, "latest": young[-1:], "none": []}[keep]
+
+    def _pass_over(
+        self, status: str, reason: str, until: float, but: Collection[float] = ()
+    ) -> None:
+        for due in self._dues(until):
+            if due not in but:
+                self._row(Order(due), status, reason)
+        self.cursor = until
 
     def _drop_waiting(self, status: str, reason: str, *, by_itself: bool) -> None:
         """What waits for its turn does not run; only what was due by itself, or all of it."""
@@ -562,6 +640,8 @@ class TaskModel:
 
     def _is_close(self, moment: float) -> bool:
         """Whether something ends at about ``moment``."""
+        if self.paused_until and abs(self.paused_until - moment) < CLOSE:
+            return True
         windows = [(one.until, one.until + one.slack) for one in self.going] if self.works else []
         return any(
             since - CLOSE < moment < until + CLOSE for since, until in windows + self.recent[-20:]

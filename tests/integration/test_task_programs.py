@@ -2,7 +2,7 @@
 
 ``make test`` plays the same programs each time. For a long search with fresh ones:
 
-    PROGRAMS=5000 nice make test ARGS="tests/integration/test_task_programs.py"
+    PROGRAMS=5000 nice make test ARGS=tests/integration/test_task_programs.py
 
 A program that fails is shown as short as Hypothesis can make it, with what was foretold.
 """
@@ -25,7 +25,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.messages import ExecuteAttempt, Outcome
 from onthedot import temporal_server as temporal
 from onthedot.run import Run, RunStatus, Trigger, requested_run_id
-from onthedot.task import OnceSchedule, Policies, Schedule, TaskState
+from onthedot.task import CatchUp, OnceSchedule, OverlapPolicy, Policies, Schedule, TaskState
 from tests import task_model as model
 from tests.running import CANCELLED, Play, Stage, every, stage
 from tests.task_model import Act, Every, Foretold, Once, Order, Program, Row, Try, foretell
@@ -93,14 +93,13 @@ class Player(Stage):
             return
         service, taken_off = self._environment.client.test_service, 0
         passing = asyncio.create_task(self.until(moment))
-        before = await self.now()
+        await asyncio.wait({passing}, timeout=0.3)
         while not passing.done():
+            before = await self.now()
             await asyncio.wait({passing}, timeout=0.1)
-            now = await self.now()
-            if not passing.done() and now - before < timedelta(seconds=1):
+            if not passing.done() and await self.now() - before < timedelta(seconds=1):
                 await service.unlock_time_skipping(UnlockTimeSkippingRequest())
                 taken_off += 1
-            before = now
         await passing
         for _ in range(taken_off):
             await service.lock_time_skipping(LockTimeSkippingRequest())
@@ -119,7 +118,9 @@ class Player(Stage):
             case model.Pause() | model.Resume() | model.Revise() | model.Delete():
                 await self._revise(act)
             case model.Trigger() | model.Backfill():
-                await self.ask(act.orders[0].key or "", *map(self._run_order, act.orders))
+                asked = map(self._run_order, act.orders)
+                first = act.orders[0]
+                await self.ask(first.key or "", *asked, at_once=first.at_once)
             case model.Cancel():
                 await self.cancel(self.id_of(act.orders[0]))
             case model.StopWorker():
@@ -139,8 +140,18 @@ class Player(Stage):
     async def _revise(self, act: Act) -> None:
         policies = Policies.model_validate({"timeout": "1d", **_policies(act.policies)})
         schedule = self._schedule(act.schedule, act.anchor)
-        state = TaskState(act.state)
-        assert await self.revise(state, schedule=schedule, policies=policies) == act.version
+        more: dict[str, Any] = {}
+        match act.step:
+            case model.Resume(str(keep), within):
+                more["catch_up"] = CatchUp(keep=keep, within=timedelta(seconds=within))
+            case model.Delete(let_finish):
+                more["let_finish"] = let_finish
+        if act.paused_until is not None:
+            more["paused_until"] = self.at(act.paused_until)
+        version = await self.revise(
+            TaskState(act.state), schedule=schedule, policies=policies, **more
+        )
+        assert version == act.version
 
     def _a_worker(self) -> Any:
         # The server does not let time pass over a task for a worker that had it in memory and left.
@@ -155,7 +166,10 @@ class Player(Stage):
 
     def _run_order(self, order: Order) -> RunOrder:
         return RunOrder(
-            run_id=self.id_of(order), trigger=Trigger(order.trigger), due_at=self.at(order.due)
+            run_id=self.id_of(order),
+            trigger=Trigger(order.trigger),
+            due_at=self.at(order.due),
+            overlap=OverlapPolicy(order.overlap) if order.overlap else None,
         )
 
     @activity.defn(name="attempt")
@@ -218,12 +232,14 @@ class _Spent:
 def _policies(policies: model.Policies) -> dict[str, Any]:
     return {
         "overlap": policies.overlap,
+        "overlap_limit": policies.limit,
         "catch_up": {"keep": policies.keep, "within": timedelta(seconds=policies.within)},
         "retry": {
             "attempts": policies.attempts,
             "backoff": timedelta(seconds=policies.backoff),
             "factor": 1,
             "max_backoff": "1h",
+            "within": policies.retry_within and timedelta(seconds=policies.retry_within),
         },
         "pause_on_failure": policies.pause_on_failure,
     }
@@ -297,13 +313,20 @@ def moved_back(player: Player) -> list[str]:
 
 def too_many_at_once(player: Player) -> list[str]:
     """Runs side by side that ought to have come one after the other."""
-    program = player.program
-    revised = [step.policies for step in program.steps if isinstance(step, model.Revise)]
-    lanes = {"backfill"}
-    if all(one is None or one.overlap != "allow" for one in [program.policies, *revised]):
-        lanes.add("other")
+    policies = [player.program.policies]
+    allowed = {"other": 1, "backfill": 1}
+    for step in player.program.steps:
+        match step:
+            case model.Revise(policies=model.Policies() as revised):
+                policies.append(revised)
+            case model.Trigger(overlap="allow"):
+                allowed["other"] = 100
+            case model.Backfill(at_once=at_once):
+                allowed["backfill"] = max(allowed["backfill"], at_once)
+    if any(one.overlap == "allow" for one in policies):
+        allowed["other"] = 100
     return [
-        f"{player.most[lane]} at once ({lane})" for lane in sorted(lanes) if player.most[lane] > 1
+        f"{most} at once ({lane})" for lane, most in player.most.items() if most > allowed[lane]
     ]
 
 
@@ -328,14 +351,18 @@ async def played(program: Program, foretold: Foretold) -> list[str]:
 schedules = st.one_of(
     st.sampled_from([Every(1), Every(2), Every(3)]), st.builds(Once, st.integers(2, 5))
 )
+overlaps = st.sampled_from(["skip", "queue_one", "queue_all", "cancel_running", "allow"])
+keeps, spans = st.sampled_from(["latest", "all", "none"]), st.sampled_from([86_400, 90, 210])
 policies = st.builds(
     model.Policies,
-    overlap=st.sampled_from(["skip", "queue_one", "queue_all", "cancel_running", "allow"]),
-    keep=st.sampled_from(["latest", "all", "none"]),
-    within=st.sampled_from([86_400, 90, 210]),
+    overlap=overlaps,
+    keep=keeps,
+    within=spans,
+    limit=st.sampled_from([100, 2]),
     attempts=st.sampled_from([1, 2, 3]),
     backoff=st.sampled_from([13, 80]),
-    pause_on_failure=st.sampled_from([False, False, False, True]),
+    retry_within=st.sampled_from([None, None, 47]),
+    pause_on_failure=st.sampled_from([0, 0, 0, 1, 2]),
 )
 tries = st.builds(
     Try, good=st.sampled_from([True, True, False]), minutes=st.sampled_from([None, None, 0, 1, 2])
@@ -344,22 +371,25 @@ lives = st.lists(st.lists(tries, min_size=1, max_size=3).map(tuple), min_size=1,
 waits = st.builds(
     model.Wait, st.integers(1, 3), st.sampled_from([model.QUIET, model.QUIET, model.LEAD])
 )
+resumes = st.builds(model.Resume, st.none() | keeps, spans)
+triggers = st.builds(model.Trigger, st.none() | overlaps)
+cancels = st.builds(model.Cancel, st.integers(0, 5))
 acts = st.one_of(
-    st.builds(model.Trigger),
-    st.builds(model.Pause),
-    st.builds(model.Resume),
-    st.builds(model.Cancel, st.integers(0, 5)),
+    triggers,
+    st.builds(model.Pause, st.none() | st.integers(1, 4)),
+    resumes,
+    cancels,
     st.builds(model.Revise, policies=policies),
     st.builds(model.Revise, schedule=schedules),
-    st.builds(model.Backfill, st.integers(1, 3)),
+    st.builds(model.Backfill, st.integers(1, 3), st.integers(1, 2)),
     st.builds(model.StopWorker),
     st.builds(model.StartWorker),
     st.builds(model.RestartWorker),
-    st.builds(model.Trigger),
-    st.builds(model.Cancel, st.integers(0, 5)),
-    st.builds(model.Resume),
+    triggers,
+    cancels,
+    resumes,
     st.sampled_from([model.LogAway(), model.LogBack()]),
-    st.sampled_from([model.LogBack(), model.Delete()]),
+    st.one_of(st.just(model.LogBack()), st.builds(model.Delete, st.booleans())),
 )
 #: Some time passes, and then a few things happen at once.
 scenes = st.builds(lambda wait, then: [wait, *then], waits, st.lists(acts, max_size=3))
