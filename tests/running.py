@@ -143,14 +143,12 @@ class Stage:
         self,
         schedule: Schedule | None = None,
         policies: dict[str, Any] | None = None,
-        queue_of_runs: str = "default",
         **state: Any,
     ) -> WorkflowHandle[TaskWorkflow, None]:
         """Start the task's workflow; ``state`` are fields of its state."""
         self.spec = self.spec.model_copy(
             update={
                 "schedule": schedule or self.spec.schedule,
-                "queue": queue_of_runs,
                 "policies": Policies.model_validate({"timeout": "1d", **(policies or {})}),
             }
         )

@@ -172,7 +172,7 @@ class Runs:
             self._state.queue.append(order)
             self._log.show_waiting(order)
         else:
-            reason = f"overlap: the queue is full, {room} wait in it"
+            reason = f"overlap: the queue is full ({room} of {room})"
             self._log.leave_out(order, RunStatus.SKIPPED, reason)
 
     def _may_leave_queue(self, order: RunOrder) -> bool:

@@ -214,7 +214,8 @@ class TaskWorkflow:
         changes = engine.search_attribute_changes(state.spec, state.state)
         workflow.upsert_search_attributes(changes)
         workflow.upsert_memo(engine.memo(state.spec, state.version))
-        self._describe(state.state)
+        until = f" until {state.paused_until:%Y-%m-%d %H:%M:%S}Z" if state.paused_until else ""
+        self._describe(f"{state.state}{until}")
 
     def _describe(self, words: str) -> None:
         """The static summary and details do not outlive a continuing as new; this is said again."""

@@ -3,18 +3,23 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from activities.upkeep import Upkeep as UpkeepActivities
+from onthedot.database import runs
+from onthedot.database.pool import connection
 from onthedot.database.run_log import RunLog
 from onthedot.run import Run, RunStatus
+from onthedot.task import TaskState
 from onthedot.upkeep import Upkeep
 from onthedot.worker import _Parts as Parts  # the very workers that a process runs
-from tests.histories.stage import Stage, set_up
+from tests.histories.stage import Stage, set_up, shell
 from tests.services import assert_eventually
+from workflows.messages import ReviseTask
 
 BY = "tester"
 
@@ -108,3 +113,73 @@ async def test_a_run_that_no_worker_has_taken_ends_with_its_task(played: Stage) 
         assert await started(played, [other]) == [other]
     (run,) = await played.rows(name)
     assert (run.status, run.started_at) == (RunStatus.CANCELLED, None)
+
+
+async def test_a_run_that_no_worker_takes_does_not_hold_a_deleted_task_for_ever(
+    played: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was to be let finish; a worker that had it would have ended by then."""
+    monkeypatch.setattr("workflows.run._MARGIN", timedelta(seconds=2))
+    name = await ask(played, f"nobodys-{uuid4().hex[:8]}", timeout="3s")
+    played.send_instead(name, ReviseTask, lambda desired: replace(desired, let_finish=True))
+    began = datetime.now(UTC)
+    await played.delete(name)
+    assert datetime.now(UTC) - began > timedelta(seconds=5)
+    (run,) = await played.wait_for(name, RunStatus.CANCELLED)
+    assert (run.reason, run.started_at) == ("the task was deleted", None)
+
+
+async def run_once(stage: Stage, script: str, **policies: Any) -> Run:
+    """How a run of this script ended."""
+    name = f"task-{uuid4().hex[:12]}"
+    hourly = {"kind": "interval", "every": "1h"}
+    await stage.register(name, hourly, shell(script), **policies)
+    asked = await stage.registration.trigger(name, by=BY)
+
+    async def ended() -> Run:
+        async with connection(stage.pool) as conn:
+            run = await runs.get_run(conn, asked.run_id)
+        assert run.status.is_final
+        return run
+
+    found: Run = await assert_eventually(ended, within=40, every=0.1)
+    return found
+
+
+async def test_an_exit_code_may_say_that_trying_again_is_in_vain(played: Stage) -> None:
+    retry = {"attempts": 3, "backoff": "0s", "not_on": ["2"]}
+    run = await run_once(played, 'exit "$ONTHEDOT_ATTEMPT"', retry=retry)
+    assert [one.error for one in run.attempts] == [
+        "the process ended with exit code 1",
+        "the process ended with exit code 2",
+    ]
+    assert run.status is RunStatus.FAILED
+    assert run.error == ("the process ended with exit code 2; not tried again: retry.not_on has 2")
+
+
+async def test_an_attempt_is_stopped_when_the_time_of_its_run_is_over(played: Stage) -> None:
+    run = await run_once(played, "sleep 60", run_timeout="2s", retry={"attempts": 3})
+    assert run.status is RunStatus.TIMED_OUT
+    assert run.error == (
+        "the run took longer than its run_timeout of 2s; "
+        "its last attempt: took longer than its timeout of 2s"
+    )
+    assert run.finished_at - run.started_at < timedelta(seconds=10)
+    assert run.attempt_count == 1
+
+
+async def test_a_task_that_resumes_by_itself_is_active_with_its_next_due_time(
+    played: Stage,
+) -> None:
+    name = f"task-{uuid4().hex[:12]}"
+    await played.register(name, {"kind": "interval", "every": "1h"})
+    until = datetime.now(UTC) + timedelta(seconds=2)
+    played.send_instead(name, ReviseTask, lambda desired: replace(desired, paused_until=until))
+    paused = await played.registration.pause(name, by=BY)
+    assert (paused.state, paused.next_due_at) == (TaskState.PAUSED, None)
+    await played.wait_for_state(name, TaskState.ACTIVE)
+    assert datetime.now(UTC) >= until
+    task = await played.task(name)
+    assert task.version == paused.version
+    assert task.next_due_at is not None
+    assert until < task.next_due_at <= until + timedelta(hours=1)

@@ -23,7 +23,7 @@ async def test_queue_all_takes_as_many_as_its_limit_says(on_stage: Stage) -> Non
         (1, "succeeded", None),
         (2, "succeeded", None),
         (3, "succeeded", None),
-        (4, "skipped", "overlap: the queue is full, 2 wait in it"),
+        (4, "skipped", "overlap: the queue is full (2 of 2)"),
     ]
 
 

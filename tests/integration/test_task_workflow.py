@@ -74,7 +74,7 @@ async def test_queue_one_runs_the_first_of_those_that_wait(on_stage: Stage) -> N
     assert on_stage.seen() == [
         (1, "succeeded", None),
         (2, "succeeded", None),
-        (3, "skipped", "overlap: the queue is full, 1 wait in it"),
+        (3, "skipped", "overlap: the queue is full (1 of 1)"),
     ]
     assert on_stage.log.final[on_stage.run_id(2)].started_at > on_stage.begins_after(3.4)
     assert on_stage.most_at_once == 1
@@ -300,21 +300,6 @@ async def test_a_deleted_task_lets_its_run_and_its_attempts_end_where_it_was_tol
     assert len(on_stage.log.rows()) == 2
 
 
-async def test_a_run_that_no_worker_takes_does_not_hold_a_deleted_task_for_ever(
-    on_stage: Stage,
-) -> None:
-    async with on_stage.worker():
-        handle = await on_stage.start(policies={"timeout": "1m"}, queue_of_runs="nobodys")
-        await on_stage.minutes(1.5)
-        await on_stage.revise(TaskState.DELETED, let_finish=True)
-        await on_stage.minutes(3)
-        assert on_stage.log.final == {}
-        await on_stage.minutes(4)  # a worker that had it would have ended by now
-        await handle.result()
-    assert on_stage.seen() == [(1, "cancelled", "the task was deleted")]
-    assert on_stage.log.rows()[0].started_at is None
-
-
 async def test_what_an_outage_left_is_accounted_for_when_the_task_is_deleted(
     on_stage: Stage,
 ) -> None:
@@ -447,6 +432,19 @@ async def test_a_waiting_run_can_be_cancelled(on_stage: Stage) -> None:
         await on_stage.minutes(2.5)
     assert on_stage.seen() == [(1, "cancelled", "cancelled on request"), (2, "succeeded", None)]
     assert on_stage.log.final[on_stage.run_id(1)].started_at is None
+
+
+async def test_a_run_that_is_called_back_can_be_cancelled(on_stage: Stage) -> None:
+    """It is not planned again."""
+    async with on_stage.worker():
+        await on_stage.start()
+        await on_stage.minutes(1 - 7 / 60)
+        pausing = asyncio.create_task(on_stage.revise(TaskState.PAUSED))
+        await on_stage.cancel(on_stage.run_id(1))
+        await pausing
+        await on_stage.revise(TaskState.ACTIVE)
+        await on_stage.minutes(2.5)
+    assert on_stage.seen() == [(1, "cancelled", "cancelled on request"), (2, "succeeded", None)]
 
 
 async def test_a_run_that_goes_on_can_be_cancelled(on_stage: Stage) -> None:
