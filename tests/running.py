@@ -102,6 +102,8 @@ class Log:
 class Stage:
     """One task's workflow in skipped time, with the real plan; attempts go as they are told to."""
 
+    task_id = TASK
+
     def __init__(self, environment: WorkflowEnvironment, now: datetime) -> None:
         self._environment = environment
         self.client = Client(
@@ -155,8 +157,8 @@ class Stage:
         given = {"version": 1, "state": TaskState.ACTIVE, "cursor": self.began, **state}
         return await self.client.start_workflow(
             TaskWorkflow.run,
-            KeepTask(task_id=TASK, spec=self.spec, **given),
-            id=engine.workflow_id(TASK),
+            KeepTask(task_id=self.task_id, spec=self.spec, **given),
+            id=engine.workflow_id(self.task_id),
             task_queue=engine.TASK_QUEUE,
             memo=engine.memo(self.spec, 1),
             search_attributes=engine.search_attributes(self.spec, given["state"]),
@@ -164,7 +166,9 @@ class Stage:
 
     @property
     def handle(self) -> WorkflowHandle[TaskWorkflow, None]:
-        return self.client.get_workflow_handle_for(TaskWorkflow.run, engine.workflow_id(TASK))
+        return self.client.get_workflow_handle_for(
+            TaskWorkflow.run, engine.workflow_id(self.task_id)
+        )
 
     async def revise(
         self,
@@ -194,7 +198,7 @@ class Stage:
         """Ask for a run now; its id."""
         now = await self.now()
         order = RunOrder(
-            run_id=requested_run_id(TASK, now, key),
+            run_id=requested_run_id(self.task_id, now, key),
             trigger=Trigger.MANUAL,
             due_at=now,
             overlap=overlap,
@@ -212,7 +216,7 @@ class Stage:
 
     def run_id(self, minutes: float) -> str:
         """The id of the run that is due so many minutes after the stage began."""
-        return scheduled_run_id(TASK, self.begins_after(minutes))
+        return scheduled_run_id(self.task_id, self.begins_after(minutes))
 
     def seen(self) -> list[tuple[float, str, str | None]]:
         """The final rows: minutes after the stage began, status, reason."""
@@ -224,14 +228,14 @@ class Stage:
     def expected_ids(self, until: datetime) -> list[str]:
         """The runs of all occurrences from the beginning up to ``until``."""
         found = []
-        for due in schedule.due_times(self.spec.schedule, TASK, self.began):
+        for due in schedule.due_times(self.spec.schedule, self.task_id, self.began):
             if due > until:
                 break
-            found.append(scheduled_run_id(TASK, due))
+            found.append(scheduled_run_id(self.task_id, due))
         return found
 
     @asynccontextmanager
-    async def worker(self) -> AsyncIterator[None]:
+    async def worker(self, **options: Any) -> AsyncIterator[None]:
         """A worker, until the block is left; without one, nothing happens as time passes."""
         async with Worker(
             self.client,
@@ -242,6 +246,7 @@ class Stage:
             max_heartbeat_throttle_interval=timedelta(milliseconds=1),
             default_heartbeat_throttle_interval=timedelta(milliseconds=1),
             graceful_shutdown_timeout=timedelta(),
+            **options,
         ):
             yield
 

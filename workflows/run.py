@@ -40,7 +40,8 @@ class RunInFlight:
         report: Callable[[Run], None],
     ) -> None:
         self.order = order
-        self.recalled = False
+        self.recalled = False  # it was asked for back, and nobody has cancelled it
+        self._comes_back = False  # whether it will hear in time that it shall not start
         self.withdrawn = False  # it leaves a line: its task was paused or deleted
         self.held_back = False  # it waits here, and no worker has it
         self.remark: str | None = None  # what its final row shall say
@@ -74,7 +75,7 @@ class RunInFlight:
     @property
     def takes_place(self) -> bool:
         """Whether another run would overlap with it: unless it is on its way back."""
-        return not (self.recalled and self.waits)
+        return not (self._comes_back and self.waits)
 
     @property
     def late_by(self) -> timedelta:
@@ -84,25 +85,28 @@ class RunInFlight:
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
         by_itself = self.order.trigger is Trigger.SCHEDULE
-        in_time = self.held_back or workflow.now() < self._start_at - _LAST_RECALL
-        if by_itself and self.waits and in_time and self._cancel_reason is None:
+        if by_itself and self._hears and self._cancel_reason is None:
+            self.cancel("recalled")
             self.recalled = True
-            self._stop("recalled")
 
     def withdraw(self) -> None:
         """Let it leave a line that it waits in."""
         self.withdrawn = True
-        self._stop("withdrawn")
+        self.cancel("withdrawn")
 
     def cancel(self, reason: str) -> None:
         """Stop it; it ends as cancelled unless it ends by itself first."""
-        self.recalled = False  # not to be planned again
-        self._stop(reason)
-
-    def _stop(self, reason: str) -> None:
+        self.recalled = False  # one that was on its way back is not to be planned again
+        self._comes_back = self._comes_back or self._hears
         is_asked, self._cancel_reason = self._cancel_reason is not None, reason
         if self._handle and not is_asked:
             self._handle.cancel()
+
+    @property
+    def _hears(self) -> bool:
+        """Whether it waits for its instant, here or at a worker that still listens."""
+        listens = self.held_back or workflow.now() < self._start_at - _LAST_RECALL
+        return self.waits and listens
 
     async def to_end(self) -> Run:
         """Make as many attempts as the policies allow; the final row."""

@@ -71,6 +71,11 @@ class Runs:
         return not self.are_busy
 
     @property
+    def may_queue_more(self) -> bool:
+        """Whether there is room for another occurrence of an outage, which may be a long one."""
+        return len(self._state.queue) < _MOST_CAUGHT_UP
+
+    @property
     def _going_on(self) -> int:
         lanes = [_is_backfill(run.order) for run in self._in_flight.values() if run.takes_place]
         return lanes.count(False)
@@ -84,6 +89,9 @@ class Runs:
     def come_due(self, order: RunOrder) -> None:
         """Start a run, or do what the overlap policy says."""
         if order.run_id in self._in_flight or order.run_id in self._came_too_late:
+            return
+        if order.trigger is Trigger.CATCH_UP and not self.has_room:
+            self.catch_up([order])
             return
         policy, limit = self._overlap_of(order), self._state.spec.policies.overlap_limit
         if not self.are_busy or (policy is OverlapPolicy.ALLOW and self._going_on < limit):
@@ -113,7 +121,7 @@ class Runs:
             self.come_due(order)
 
     def catch_up(self, orders: Sequence[RunOrder]) -> None:
-        """Queue the occurrences of a pause that run after all, however many they are."""
+        """Queue occurrences of a pause or an outage, however many they are."""
         for order in orders:
             self._state.queue.append(order)
             self._log.show_waiting(order)
@@ -154,7 +162,7 @@ class Runs:
 
     def let_go(self) -> None:
         """What waits for its turn does not run once its task is paused or deleted."""
-        if self._state.state is TaskState.ACTIVE:
+        if self._state.state is TaskState.ACTIVE:  # it was merely changed
             return
         deleted = self._state.state is TaskState.DELETED
         for queue in (self._state.queue, self._state.backfill):
@@ -257,6 +265,7 @@ class Runs:
             self._log.leave_out(order, RunStatus.SKIPPED, "paused")
 
 
+_MOST_CAUGHT_UP = 100  # of an outage, at a time
 _BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
 
 

@@ -124,10 +124,13 @@ class TaskWorkflow:
         """Wait for the runs before it, until it is certain that it overlaps with them.
 
         That is at its due time; but where they started late through no fault of their own, it
-        gives them that time, and those of an outage run one after the other.
+        gives them that time. Those of an outage wait in the queue: what is due meanwhile is seen
+        to in time.
         """
         if occurrence.trigger is Trigger.CATCH_UP:
-            await workflow.wait_condition(self._is_called_or_free)
+            await workflow.wait_condition(
+                lambda: self._is_called_or_recalling() or self._runs.may_queue_more
+            )
             return
         certain_at = occurrence.due_at + min(self._runs.late_by, GRACE)
         await self._called_before(certain_at, self._is_called_or_free, name)
