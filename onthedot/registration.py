@@ -17,8 +17,8 @@ from typing import Any
 
 from activities.checks import check_action, takes_time
 from onthedot import schedule
+from onthedot.database import calendars, tasks
 from onthedot.database import runs as log
-from onthedot.database import tasks
 from onthedot.database.pool import Connection, Pool, connection, transaction
 from onthedot.database.tasks import Request
 from onthedot.engine import Engine
@@ -38,6 +38,7 @@ from onthedot.settings import Settings
 from onthedot.task import (
     MAX_DEFINITION_BYTES,
     PythonAction,
+    Schedule,
     Task,
     TaskRegistration,
     TaskSpec,
@@ -81,8 +82,10 @@ class Registration:
         now = datetime.now(UTC)
 
         async def revised(task: Task) -> tuple[TaskSpec, TaskState]:
-            same = spec.schedule == task.spec.schedule
-            accepted = await self._accept(task.id, spec, now, check_schedule=not same)
+            kept = schedule.adopt(spec.schedule, task.spec.schedule)
+            same = kept == task.spec.schedule
+            meant = spec.model_copy(update={"schedule": kept})
+            accepted = await self._accept(task.id, meant, now, check_schedule=not same)
             revived = task.state is TaskState.FINISHED and not same
             return accepted, TaskState.ACTIVE if revived else task.state
 
@@ -186,10 +189,18 @@ class Registration:
         if size > MAX_DEFINITION_BYTES:
             remedy = f"keep it under {MAX_DEFINITION_BYTES} bytes"
             raise InvalidInput(FieldError("task", f"{size} bytes", "too large", remedy))
-        wrong = schedule.check(spec.schedule, now, task_id) if check_schedule else []
+        when = await self.with_calendar_days(spec.schedule)
+        wrong = schedule.check(when, now, task_id) if check_schedule else []
         wrong += await self._check_action(spec)
         InvalidInput.raise_if_any(wrong)
-        return spec.model_copy(update={"schedule": schedule.resolve(spec.schedule, now)})
+        return spec.model_copy(update={"schedule": schedule.resolve(when, now)})
+
+    async def with_calendar_days(self, when: Schedule) -> Schedule:
+        """The schedule as it is stored, with the days that its calendars have now."""
+        if not calendars.named_by(when):
+            return calendars.with_days_of(when, {})
+        async with connection(self._pool) as conn:
+            return await calendars.with_days(conn, when)
 
     async def _check_action(self, spec: TaskSpec) -> list[FieldError]:
         if takes_time(spec.action, self._settings):
@@ -235,8 +246,11 @@ class Registration:
     ) -> tuple[Task, bool]:
         """The new task, or the one that the same request has made before, and which it is."""
         due_at = schedule.next_due(spec.schedule, task_id, now)
-        one_commit = transaction if key else connection  # a single statement is its own
+        holds = calendars.named_by(spec.schedule)
+        one_commit = transaction if key or holds else connection  # a single statement is its own
         async with one_commit(self._pool) as conn:
+            if not await calendars.hold(conn, spec.schedule):
+                raise Conflict("a calendar of the task was changed this moment: send it again")
             if key and not await tasks.remember_key(conn, key, print_, task_id):
                 return await tasks.get_task(conn, await _bound(conn, key, print_)), True
             task = await tasks.insert_task(conn, task_id, spec, by=by, now=now, next_due_at=due_at)
@@ -250,7 +264,10 @@ class Registration:
         now = datetime.now(UTC)
         active = state is TaskState.ACTIVE
         due_at = schedule.next_due(spec.schedule, task.id, now) if active else None
-        async with connection(self._pool) as conn:
+        one_commit = transaction if calendars.named_by(spec.schedule) else connection
+        async with one_commit(self._pool) as conn:
+            if not await calendars.hold(conn, spec.schedule):
+                return None
             return await tasks.change_task(
                 conn, task, spec=spec, state=state, by=by, now=now, next_due_at=due_at
             )

@@ -127,7 +127,7 @@ class Recurring(Shape):
     starts_at: Instant | None = None  # nothing is due before it,
     ends_at: Instant | None = None  # nor at it or after it
     #: At most so many due times, counted from ``starts_at`` (registration sets it by default).
-    max_runs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    max_runs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     #: Each due time is moved later by less than this, as the task's id and the time decide.
     jitter: Annotated[Duration, Field(le=timedelta(days=7))] | None = None
     exclude: Exclusion | None = None

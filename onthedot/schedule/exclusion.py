@@ -61,3 +61,10 @@ def merged(spans: Iterable[tuple[date, date]]) -> list[tuple[date, date]]:
         else:
             found.append((first, last))
     return found
+
+
+def write_spans(spans: Iterable[tuple[date, date]]) -> tuple[str, ...]:
+    """Spans of days as ``read_span`` reads them, in order, those that touch as one."""
+    return tuple(
+        str(first) if first == last else f"{first}/{last}" for first, last in merged(spans)
+    )

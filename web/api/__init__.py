@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from web.api import runs, schedules, stats, tasks
+from web.api import calendars, runs, schedules, stats, tasks
 from web.api.requests import no_unknown_query, storable_body
 from web.security import require
 
@@ -17,4 +17,5 @@ router = APIRouter(
 router.include_router(tasks.router)
 router.include_router(runs.router)
 router.include_router(schedules.router)
+router.include_router(calendars.router)
 router.include_router(stats.router)
