@@ -58,12 +58,12 @@ def _in_zone(schedule: CronSchedule, task_id: str | None) -> str:
 
 def _conditions(schedule: Recurring) -> Iterator[str]:
     """What a schedule has besides its times: a window, a count, exclusions, jitter."""
-    if schedule.max_runs is not None:
-        yield f"at most {schedule.max_runs} time{'s' if schedule.max_runs > 1 else ''}"
     if schedule.starts_at is not None:
         yield f"from {instant(schedule.starts_at)}"
     if schedule.ends_at is not None:
         yield f"before {instant(schedule.ends_at)}"
+    if schedule.max_runs is not None:
+        yield f"at most {schedule.max_runs} time{'s' if schedule.max_runs > 1 else ''}"
     if schedule.exclude is not None and (days := list(_excluded(schedule.exclude))):
         *most, last = days
         zone = "" if schedule.kind == "cron" else f" ({schedule.timezone})"

@@ -223,6 +223,8 @@ async def test_the_document_describes_every_call_and_its_problems(web: Web) -> N
         ("POST", "/api/v1/tasks/{task_id}/backfill"),
         ("GET", "/api/v1/tasks/{task_id}/explain"),
         ("POST", "/api/v1/schedules/preview"),
+        ("PUT", "/api/v1/calendars/{name}"),
+        ("POST", "/api/v1/calendars/{name}/preview"),
         ("POST", "/api/v1/runs/{run_id}/rerun"),
         ("GET", "/api/v1/stats"),
         ("GET", "/readyz"),

@@ -47,7 +47,7 @@ async def if_match(
         str | None,
         Header(
             alias="If-Match",
-            description="The ETag that the task had when you read it; another version is refused with 412.",
+            description="The ETag that it had when you read it; another version is refused with 412.",
             examples=['"3"'],
         ),
     ] = None,
