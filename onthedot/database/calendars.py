@@ -1,5 +1,6 @@
 """Calendars as they are stored, and their days in the schedules of the tasks that name them."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from onthedot.database import queries
-from onthedot.database.pool import Connection
-from onthedot.database.tasks import read_task, tell
+from onthedot.database.pool import CHANNEL, Connection
+from onthedot.database.tasks import read_task
 from onthedot.errors import FieldError, InvalidInput, NotFound
 from onthedot.holidays import Calendar, CalendarDay, CalendarDefinition
 from onthedot.schedule.exclusion import write_spans
@@ -19,6 +20,7 @@ _SQL = queries.load(Path(__file__).with_suffix(".sql"))
 
 #: So much of a task's stored definition may be days of calendars.
 MOST_BYTES = 32 * 1024
+_TOLD = 50  # ids of tasks in one notice, which may have 8000 bytes
 
 
 async def insert_calendar(
@@ -74,8 +76,10 @@ async def change_tasks(
         by=by,
         now=now,
     )
-    for task in changed:
-        await tell(conn, task.id)
+    ids = [task.id for task in changed]
+    parts = [ids[start : start + _TOLD] for start in range(0, len(ids), _TOLD)]
+    news = [json.dumps({"tasks": part, "runs": False}) for part in parts]
+    await conn.execute(_SQL["tell_of_tasks"], {"channel": CHANNEL, "news": news})
     return [read_task(row) for row in rows]
 
 

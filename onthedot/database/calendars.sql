@@ -54,3 +54,6 @@ FROM unnest(%(ids)s::text[], %(specs)s::jsonb[], %(states)s::text[], %(due)s::ti
     AS changed (id, spec, state, next_due_at)
 WHERE tasks.id = changed.id
 RETURNING tasks.*;
+
+-- name: tell_of_tasks
+SELECT pg_notify(%(channel)s, news) FROM unnest(%(news)s::text[]) AS news;

@@ -73,10 +73,14 @@ def _moved(
     schedule: CronSchedule | IntervalSchedule, jitter: timedelta, task_id: str, after: datetime
 ) -> Iterator[datetime]:
     """The due times, each moved later: by less than ``jitter``, and to before the next one."""
-    start = _before_last(schedule, task_id, after, jitter)
-    times = occurrences(schedule, task_id, start)
+    last = _last_counted(schedule, task_id) if schedule.max_runs is not None else None
+    uncounted = schedule.model_copy(update={"max_runs": None})  # the last has one after it, too
+    start = _before_last(uncounted, task_id, after, jitter)
+    times = occurrences(uncounted, task_id, start)
     for moment, following in pairwise(chain(times, [None])):
         assert moment is not None
+        if last is not None and moment > last:
+            return
         ends = [one - moment for one in (following, schedule.ends_at) if one is not None]
         moved = moment + _share(task_id, moment, min([jitter, *ends]))
         if moved > after:

@@ -1,13 +1,16 @@
 """Calendars over REST: their days are left out by the tasks that name them."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.integration.web_client import Web, count
+from tests.services import assert_eventually
 from web.api import examples
 from web.api.calendars import CalendarAnswer, CalendarChanged, CalendarList, CalendarPreview
 
@@ -228,6 +231,39 @@ async def test_a_changed_calendar_reaches_the_engine(live: Web) -> None:
     again = await live("PUT", f"/api/v1/calendars/{name}", {"title": "X", "days": days(DAYS[1])})
     assert (again.status, again.json["tasks_changed"]) == (200, 0)
     assert (await read(live, task))["version"] == 2
+
+
+async def test_a_task_is_not_stored_with_days_that_change_this_moment(web: Web) -> None:
+    name = await calendar(web, DAYS[0])
+    task = await registered(web)
+    patch = {"schedule": {"exclude": {"calendars": [name]}}}
+    sent = {name: task[name] for name in ("name", "action")}
+    sent["schedule"] = task["schedule"] | patch["schedule"]
+    assert web.settings.database_url
+    async with await psycopg.AsyncConnection.connect(web.settings.database_url) as change:
+        other_days = Jsonb(days(DAYS[1]))
+        await change.execute("UPDATE calendars SET days = %s", [other_days])
+        calls = [
+            asyncio.create_task(web("POST", "/api/v1/tasks", sent)),
+            asyncio.create_task(web("PATCH", f"/api/v1/tasks/{task['id']}", patch)),
+        ]
+        await assert_eventually(lambda: _are_held_up(web, len(calls)), within=8)
+    refused, changed = await asyncio.gather(*calls)
+    assert refused.status == 409
+    assert due_days(changed.json) == [DAYS[0], DAYS[2], DAYS[3]]
+    assert await count(web.settings.database_url, "tasks") == 1
+
+
+async def _are_held_up(web: Web, number: int) -> bool:
+    """Whether so many connections wait for a lock on the calendars."""
+    assert web.settings.database_url
+    async with await psycopg.AsyncConnection.connect(web.settings.database_url) as connection:
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database() AND query LIKE '%FOR SHARE%'"
+        )
+        row = await (await connection.execute(query)).fetchone()
+        return row == (number,)
 
 
 async def test_sending_a_definition_again_changes_nothing(live: Web) -> None:
