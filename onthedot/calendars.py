@@ -16,6 +16,7 @@ from onthedot.task import Task, TaskState
 
 _AT_ONCE = 16  # so many tasks are handed over at a time
 _PATIENCE_SECONDS = 5.0  # what is not handed over by then is upkeep's
+_LONGEST_SECONDS = 60.0  # a calendar may be named by tens of thousands of tasks
 _NAMED = 5  # so many of the tasks that use a calendar are named in an error
 
 Days = tuple[CalendarDay, ...]
@@ -56,7 +57,7 @@ class Calendars:
         Raise NotFound, VersionMismatch, or InvalidInput when a task would have too many days.
         """
         now = datetime.now(UTC)
-        async with transaction(self._pool) as conn:
+        async with transaction(self._pool, within=_LONGEST_SECONDS) as conn:
             before = await calendars.get_calendar(conn, name, lock=True)
             _check_version(before, if_version)
             if (before.title, before.days) == (sent.title, sent.days):
@@ -91,7 +92,7 @@ class Calendars:
         Raise NotFound, or InvalidInput as ``change``.
         """
         now = datetime.now(UTC)
-        async with connection(self._pool) as conn:
+        async with connection(self._pool, within=_LONGEST_SECONDS) as conn:
             await calendars.get_calendar(conn, name)
             users = await calendars.tasks_with_calendar(conn, name)
             found = await calendars.days_of(conn, _named_by_any(users))

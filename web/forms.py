@@ -146,7 +146,8 @@ class TaskForm:
         shown = self._schedule()
         more = self._read("schedule.more", lambda text: _json(text or "{}"))
         # What the form carries without showing it is of the kind that the task has had.
-        return more | shown if more and more.get("kind") == shown["kind"] else shown
+        is_of_it = isinstance(more, dict) and more.get("kind") == shown["kind"]
+        return more | shown if is_of_it else shown
 
     def _schedule(self) -> dict[str, Any]:
         match self.values["schedule.kind"]:

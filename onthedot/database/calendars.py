@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,10 @@ async def change_tasks(
     parts = [ids[start : start + _TOLD] for start in range(0, len(ids), _TOLD)]
     news = [json.dumps({"tasks": part, "runs": False}) for part in parts]
     await conn.execute(_SQL["tell_of_tasks"], {"channel": CHANNEL, "news": news})
-    return [read_task(row) for row in rows]
+    versions = {row["id"]: row["version"] for row in rows}
+    return [
+        replace(task, version=versions[task.id], updated_at=now, updated_by=by) for task in changed
+    ]
 
 
 async def days_of(conn: Connection, names: Iterable[str]) -> dict[str, tuple[CalendarDay, ...]]:

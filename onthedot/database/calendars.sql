@@ -53,7 +53,7 @@ UPDATE tasks SET
 FROM unnest(%(ids)s::text[], %(specs)s::jsonb[], %(states)s::text[], %(due)s::timestamptz[])
     AS changed (id, spec, state, next_due_at)
 WHERE tasks.id = changed.id
-RETURNING tasks.*;
+RETURNING tasks.id, tasks.version;
 
 -- name: tell_of_tasks
 SELECT pg_notify(%(channel)s, news) FROM unnest(%(news)s::text[]) AS news;
