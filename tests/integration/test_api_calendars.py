@@ -76,6 +76,8 @@ async def test_a_calendar_is_answered_stored_and_listed(web: Web) -> None:
     rest = (await web("GET", "/api/v1/calendars", params=after)).json
     assert [one["name"] for one in rest["items"]] == ["de-holidays"]
     assert rest["next_cursor"] is None
+    wrong = await web("GET", "/api/v1/calendars", params={"cursor": "a\x00"})
+    assert (wrong.status, wrong.json["errors"][0]["field"]) == (422, "cursor")
 
 
 @pytest.mark.parametrize(

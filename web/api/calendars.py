@@ -1,5 +1,6 @@
 """Calendars: days that several tasks leave out."""
 
+import re
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from onthedot.calendars import CalendarChange, Calendars
 from onthedot.database import calendars
 from onthedot.database.pool import connection
+from onthedot.errors import FieldError, InvalidInput
 from onthedot.holidays import Calendar, CalendarDay, CalendarDefinition, CalendarRegistration
 from onthedot.schedule import Difference
 from onthedot.task import Shape, Slug, Task, as_json
@@ -89,6 +91,9 @@ class CalendarPreview(Answer):
 @router.get("", response_model=CalendarList)
 async def list_calendars(services: Given, query: Annotated[Paging, Query()]) -> Response:
     """Calendars by name, by pages."""
+    if query.cursor is not None and not re.fullmatch(r"[a-z0-9_-]{1,100}", query.cursor):
+        remedy = "Pass next_cursor of the answer before; begin without one."
+        raise InvalidInput(FieldError("cursor", query.cursor, "is no cursor of this list", remedy))
     async with connection(services.pool) as conn:
         found = await calendars.list_calendars(
             conn, after=query.cursor or "", limit=query.limit + 1
