@@ -6,16 +6,18 @@ from typing import Any
 
 from activities.checks import check_action, takes_time
 from onthedot import schedule
+from onthedot.database import calendars
+from onthedot.database.pool import Pool, connection
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.settings import Settings
-from onthedot.task import MAX_DEFINITION_BYTES, PythonAction, Task, TaskSpec
+from onthedot.task import MAX_DEFINITION_BYTES, PythonAction, Schedule, Task, TaskSpec
 
 
 class Acceptance:
     """Says all that is wrong with a definition at once."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self._settings, self._pool = settings, pool
 
     async def accept(
         self, task_id: str, spec: TaskSpec, now: datetime, *, check_schedule: bool = True
@@ -25,10 +27,21 @@ class Acceptance:
         if size > MAX_DEFINITION_BYTES:
             remedy = f"keep it under {MAX_DEFINITION_BYTES} bytes"
             raise InvalidInput(FieldError("task", f"{size} bytes", "too large", remedy))
-        wrong = schedule.check(spec.schedule, now, task_id) if check_schedule else []
+        when = await self.with_calendar_days(spec.schedule)
+        wrong = schedule.check(when, now, task_id) if check_schedule else []
         wrong += await self._check_action(spec)
         InvalidInput.raise_if_any(wrong)
-        return spec.model_copy(update={"schedule": schedule.resolve(spec.schedule, now)})
+        return spec.model_copy(update={"schedule": schedule.resolve(when, now)})
+
+    async def with_calendar_days(self, when: Schedule) -> Schedule:
+        """The schedule as it is stored, with the days that its calendars have now.
+
+        Raise InvalidInput for a calendar that there is not.
+        """
+        if not calendars.named_by(when):
+            return calendars.with_days_of(when, {})
+        async with connection(self._pool) as conn:
+            return await calendars.with_days(conn, when)
 
     async def check_arguments(self, task: Task, arguments: dict[str, Any]) -> None:
         """Raise InvalidInput unless the task's action takes ``arguments`` over its own."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from onthedot import catching_up, follow_ups, schedule
 from onthedot.catching_up import CaughtUp
-from onthedot.database import tasks
+from onthedot.database import calendars, tasks
 from onthedot.database.pool import Pool, connection, transaction
 from onthedot.database.tasks import Change
 from onthedot.engine import Engine
@@ -30,7 +30,16 @@ from onthedot.marks import Marks
 from onthedot.observed import observed
 from onthedot.requests import Requests
 from onthedot.settings import Settings
-from onthedot.task import CatchUp, FollowUps, Pause, Task, TaskRegistration, TaskSpec, TaskState
+from onthedot.task import (
+    CatchUp,
+    FollowUps,
+    Pause,
+    Schedule,
+    Task,
+    TaskRegistration,
+    TaskSpec,
+    TaskState,
+)
 from onthedot.versions import What
 
 _TRIES = 100  # for a change without If-Match that meets others
@@ -220,6 +229,10 @@ class Registration(Requests):
         print_ = fingerprint("delete", [task_id, let_finish])
         return await self._change(task_id, deleted, by, if_version, key, print_)
 
+    async def with_calendar_days(self, when: Schedule) -> Schedule:
+        """The schedule as it would be stored now; raise InvalidInput for an unknown calendar."""
+        return await self._acceptance.with_calendar_days(when)
+
     async def apply_again(self, task: Task) -> bool:
         """Send a task whose workflow may not know of it; False when the engine does not answer."""
         return (await self._hand_over(task, again=True)).in_step
@@ -229,9 +242,11 @@ class Registration(Requests):
     ) -> Change:
         """The change that gives ``task`` the definition ``spec``."""
         deleted = task.state is TaskState.DELETED
-        same = spec.schedule == task.spec.schedule and not deleted
+        kept = spec.schedule if deleted else schedule.adopt(spec.schedule, task.spec.schedule)
+        same = kept == task.spec.schedule and not deleted
+        meant = spec.model_copy(update={"schedule": kept})
         accepted = await self._acceptance.accept(
-            task.id, spec, datetime.now(UTC), check_schedule=not same
+            task.id, meant, datetime.now(UTC), check_schedule=not same
         )
         revived = deleted or (task.state is TaskState.FINISHED and not same)
         return Change(
@@ -287,8 +302,11 @@ class Registration(Requests):
         due_at = schedule.next_due(change.spec.schedule, task.id, now) if active else None
         led_on = change.spec.follow_ups not in (task.spec.follow_ups, FollowUps())
         # a single statement is its own commit
-        one_commit = transaction if key or led_on else connection
+        holds = calendars.named_by(change.spec.schedule)
+        one_commit = transaction if key or led_on or holds else connection
         async with one_commit(self._pool) as conn:
+            if not await calendars.hold(conn, change.spec.schedule):
+                return None
             if led_on:
                 await follow_ups.check(conn, task.id, change.spec.follow_ups)
             after = await tasks.change_task(conn, task, change, by=by, now=now, next_due_at=due_at)
@@ -302,12 +320,15 @@ class Registration(Requests):
     ) -> tuple[Task, bool]:
         """The new task, or the one that the same request has made before, and which it is."""
         due_at = schedule.next_due(spec.schedule, task_id, now)
+        led_on, holds = spec.follow_ups != FollowUps(), calendars.named_by(spec.schedule)
         # a single statement is its own commit
-        one_commit = transaction if key or spec.follow_ups != FollowUps() else connection
+        one_commit = transaction if key or led_on or holds else connection
         async with one_commit(self._pool) as conn:
+            if not await calendars.hold(conn, spec.schedule):
+                raise Conflict("a calendar of the task was changed this moment: send it again")
             if before := await bind(conn, key, print_, task_id):
                 return await tasks.get_task(conn, before), True
-            if spec.follow_ups != FollowUps():
+            if led_on:
                 await follow_ups.check(conn, task_id, spec.follow_ups)
             task = await tasks.insert_task(conn, task_id, spec, by=by, now=now, next_due_at=due_at)
             if task is None:

@@ -32,7 +32,7 @@ class Requests:
 
     def __init__(self, settings: Settings, pool: Pool, engine: Engine) -> None:
         self._pool = pool
-        self._acceptance = Acceptance(settings)
+        self._acceptance = Acceptance(settings, pool)
         self._workflows = TaskWorkflows(engine)
         self._tells = True
 

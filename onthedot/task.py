@@ -6,7 +6,7 @@ zone that is unknown) is asked once, at registration, by the part that knows.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -16,11 +16,14 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
     StringConstraints,
     model_validator,
 )
+from pydantic import Tag as Label
+from pydantic.json_schema import SkipJsonSchema
 
 from onthedot.duration import Duration, DurationOrZero
 from onthedot.run import RunStatus
@@ -65,16 +68,89 @@ class OnceSchedule(Shape):
         return self
 
 
-class CronSchedule(Shape):
-    """At the times of a cron expression, read in a time zone (crontab(5), Debian's)."""
+Expression = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+#: One expression or several; what was written as a text stays one.
+Expressions = Annotated[
+    Annotated[Expression, Label("[text]")]
+    | Annotated[tuple[Expression, ...], Field(min_length=1, max_length=20), Label("[list]")],
+    Discriminator(lambda given: "[list]" if isinstance(given, list | tuple) else "[text]"),
+]
+ZoneName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+def _span(text: str) -> str:
+    read_span(text)
+    return text
+
+
+def read_span(text: str) -> tuple[date, date]:
+    """The first and the last day of ``2026-12-24`` or ``2026-12-27/2026-12-31``; raise ValueError."""
+    first, _, last = text.partition("/")
+    try:
+        span = date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError:
+        example = "write a day as 2026-12-24, or days as 2026-12-27/2026-12-31"
+        raise ValueError(f"is not a day or a span of days; {example}") from None
+    if span[1] < span[0]:
+        raise ValueError("the span ends before it begins; write its first day first")
+    return span
+
+
+#: A day (ISO 8601), or the first and the last day of several: ``2026-12-27/2026-12-31``.
+DaySpan = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{4}-\d\d-\d\d(/\d{4}-\d\d-\d\d)?$"),
+    AfterValidator(_span),
+]
+WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+Weekday = Annotated[
+    Literal["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"],
+    BeforeValidator(lambda given: given.upper() if isinstance(given, str) else given),
+]
+
+
+class Exclusion(Shape):
+    """Days on which nothing is due, as the schedule's zone counts them."""
+
+    dates: Annotated[tuple[DaySpan, ...], Field(max_length=1000)] = ()
+    weekdays: Annotated[tuple[Weekday, ...], Field(max_length=7)] = ()
+    calendars: Annotated[tuple[Slug, ...], Field(max_length=10)] = ()
+    #: The days of ``calendars`` as registration found them. Clients neither send nor see them.
+    calendar_days: SkipJsonSchema[tuple[str, ...] | None] = None
+
+
+class Recurring(Shape):
+    """What a schedule with many due times may have besides."""
+
+    kind: Literal["cron", "interval"]
+    timezone: ZoneName = "UTC"
+    starts_at: Instant | None = None  # nothing is due before it,
+    ends_at: Instant | None = None  # nor at it or after it
+    #: At most so many due times, counted from ``starts_at`` (registration sets it by default).
+    max_runs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    #: Each due time is moved later by less than this, as the task's id and the time decide.
+    jitter: Annotated[Duration, Field(le=timedelta(days=7))] | None = None
+    exclude: Exclusion | None = None
+
+
+class CronSchedule(Recurring):
+    """At the times of cron expressions, read in a time zone (crontab(5), Debian's)."""
 
     kind: Literal["cron"] = "cron"
-    cron: Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
-    timezone: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "UTC"
+    cron: Expressions
+    #: What the clocks leave out or double: as cron(8) has it; never, and once; or run twice.
+    dst: Literal["cron", "skip", "both"] = "cron"
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        return (self.cron,) if isinstance(self.cron, str) else self.cron
 
 
-class IntervalSchedule(Shape):
-    """Every so long, counted from ``anchor``; registration sets it to its own time by default."""
+class IntervalSchedule(Recurring):
+    """Every so long, counted from ``anchor``; registration sets it to its own time by default.
+
+    ``timezone`` says what a day is for ``exclude``, and nothing else.
+    """
 
     kind: Literal["interval"] = "interval"
     every: Duration
@@ -270,6 +346,17 @@ class Task:
         return self.engine_version >= self.version
 
 
+#: What is stored and sent to the engine, but neither taken from clients nor shown to them.
+_HIDDEN: dict[str, Any] = {"exclude": {"calendar_days"}}
+
+
 def as_json(model: BaseModel) -> dict[str, Any]:
     """The JSON that the API shows for ``model``, under the names that clients write."""
+    return model.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude={**_HIDDEN, "schedule": _HIDDEN}
+    )
+
+
+def as_stored(model: BaseModel) -> dict[str, Any]:
+    """The same with all that ``model`` is made of, to be read again."""
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)

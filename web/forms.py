@@ -49,6 +49,7 @@ EMPTY: dict[str, str] = {
     "tags": "",
     "queue": "default",
     "schedule.kind": "once",
+    "schedule.more": "",
     "once.by": "at",
     "once.at": "",
     "once.exact": "",
@@ -164,6 +165,13 @@ class TaskForm:
 
     def schedule(self) -> dict[str, Any]:
         """The schedule as the API would be sent it; what cannot be read is put into ``errors``."""
+        shown = self._schedule()
+        more = self._read("schedule.more", lambda text: _json(text or "{}"))
+        # What the form carries without showing it is of the kind that the task has had.
+        is_of_it = isinstance(more, dict) and more.get("kind") == shown["kind"]
+        return more | shown if is_of_it else shown
+
+    def _schedule(self) -> dict[str, Any]:
         match self.values["schedule.kind"]:
             case "once" if self.values["once.by"] == "in":
                 return {"kind": "once", "in": self.values["once.in"].strip()}
@@ -174,8 +182,10 @@ class TaskForm:
                 every = self.values["interval.every"].strip()
                 return {"kind": "interval", "every": every, "anchor": anchor or None}
             case kind:
-                cron = {name: self.values[f"cron.{name}"].strip() for name in ("cron", "timezone")}
-                return {"kind": kind, **cron}
+                several = [one.strip() for one in self.values["cron.cron"].split(";")]
+                timezone = self.values["cron.timezone"].strip()
+                cron = several if len(several) > 1 else several[0]
+                return {"kind": kind, "cron": cron, "timezone": timezone}
 
     def refuse(self, *problems: FieldError) -> None:
         """Put what is wrong beside the fields where it was typed."""
@@ -381,7 +391,11 @@ def _schedule_values(spec: TaskSpec, timezone: str) -> dict[str, str]:
             local = at.astimezone(zones.zone(timezone)).replace(tzinfo=None)
             return {"once.at": local.isoformat(timespec="seconds"), "once.exact": schedule["at"]}
         case kind:
-            return {f"{kind}.{name}": str(value) for name, value in schedule.items()}
+            if isinstance(schedule.get("cron"), list):
+                schedule["cron"] = "; ".join(schedule["cron"])
+            shown = {name for name in schedule if f"{kind}.{name}" in EMPTY}
+            values = {f"{kind}.{name}": str(schedule.pop(name)) for name in shown}
+            return {**values, "schedule.more": json.dumps({"kind": kind, **schedule})}
 
 
 def _action_values(spec: TaskSpec) -> dict[str, str]:

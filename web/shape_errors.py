@@ -13,6 +13,7 @@ _INSTANT = (
 _SLUG = "Write 1 to 100 lower-case letters, digits, - and _, beginning with a letter or a digit."
 _UNIONS = frozenset(("schedule", "action"))  # the part of the location that follows is the kind
 _SECTIONS = frozenset(("body", "query", "path", "header"))
+_NOT_WRITTEN = frozenset(("[key]", "[text]", "[list]"))  # which of the forms that a field may have
 
 #: What would match each pattern that the API's shapes have.
 _PATTERNS = {
@@ -20,6 +21,8 @@ _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}$": "Write 1 to 64 letters, digits and _ . : / -, beginning with a letter or a digit.",
     r"^[1-5](\d\d|xx)(\s*,\s*[1-5](\d\d|xx))*$": "Write statuses divided by commas, such as 2xx or 200,204.",
     r"^([1-5]xx|[0-9]{1,3})$": "Write HTTP statuses such as 404 or 4xx, or exit codes such as 2.",
+    r"^\d{4}-\d\d-\d\d(/\d{4}-\d\d-\d\d)?$": "Write a day as 2026-12-24, or days as 2026-12-27/2026-12-31.",
+    r"^\d{4}-\d\d-\d\d$": "Write a day as 2026-12-24.",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "Write letters, digits and _, not beginning with a digit.",
     r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "Write module:function, such as reports.daily:send.",
 }
@@ -135,7 +138,7 @@ def _place(location: Sequence[int | str]) -> str:
     parts = list(location[1:] if location and location[0] in _SECTIONS else location)
     if len(parts) > 1 and parts[0] in _UNIONS:
         del parts[1]
-    parts = [part for part in parts if part != "[key]"]
+    parts = [part for part in parts if part not in _NOT_WRITTEN]
     return ".".join(map(str, parts)) or "body"
 
 

@@ -13,7 +13,7 @@ from onthedot.database import queries
 from onthedot.database.pool import CHANNEL, Connection
 from onthedot.errors import NotFound
 from onthedot.run import RunStatus
-from onthedot.task import CatchUp, Pause, Task, TaskSpec, TaskState, as_json
+from onthedot.task import CatchUp, Pause, Task, TaskSpec, TaskState, as_json, as_stored
 from onthedot.versions import TaskVersion, What
 
 _SQL = queries.load(Path(__file__).with_suffix(".sql"))
@@ -308,7 +308,7 @@ def _news(task_id: str, *, runs: bool = False) -> dict[str, str]:
 
 
 def _columns(spec: TaskSpec) -> dict[str, Any]:
-    return {"name": spec.name, "spec": Jsonb(as_json(spec)), "tags": list(spec.tags)}
+    return {"name": spec.name, "spec": Jsonb(as_stored(spec)), "tags": list(spec.tags)}
 
 
 def _read_version(row: dict[str, Any]) -> TaskVersion:

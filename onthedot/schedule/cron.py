@@ -2,21 +2,17 @@
 
 The dialect is Debian's crontab(5): minute, hour, day of the month, month, day of the week; names,
 lists, ranges and steps; ``@daily`` and the like. Beyond it: a field of seconds in front, ``L`` (the
-last day of the month), ``MON#2`` (the second Monday), ``H`` (a value fixed by the task's id, as
-Jenkins has it), ``5/15`` (from 5 on, every 15th) and ranges that wrap (``22-2``, ``FRI-MON``).
-
-croniter is given nothing but numbers, ``*``, ``L`` and ``#``, and steps through naive times.
+last day of the month), ``L-3``, ``LW``, ``15W``, ``MON#2`` (the second Monday), ``MON#L``, ``H`` (a
+value fixed by the task's id, as Jenkins has it), ``5/15`` (from 5 on, every 15th) and ranges that
+wrap (``22-2``, ``FRI-MON``).
 """
 
-import copy
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from calendar import monthrange
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import chain, product
-
-from croniter import CroniterBadDateError, croniter
 
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.schedule.fields import (
@@ -30,6 +26,7 @@ from onthedot.schedule.fields import (
     WrongField,
     read_field,
 )
+from onthedot.schedule.month import Month, days_of_month, days_of_week
 
 #: No due time is looked for before or after these years.
 FIRST_YEAR, LAST_YEAR = 1970, 2200
@@ -44,9 +41,10 @@ NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_SECOND = timedelta(seconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cron:
     """A cron expression that has been read for one task."""
 
@@ -56,6 +54,10 @@ class Cron:
     day: Field
     month: Field
     weekday: Field
+    #: The days of months by their shape, without some weekdays.
+    _days: dict[tuple[Month, frozenset[int]], list[int]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def follows_elapsed_time(self) -> bool:
@@ -78,69 +80,72 @@ class Cron:
         fields = (self.minute, self.hour, self.day, self.month, self.weekday, self.second)
         return any(field.uses_hash for field in fields if field)
 
-    def walls(self, after: datetime) -> "Walls":
-        """The naive wall-clock times that it names, from the first one after ``after``."""
-        return Walls(map(_croniter, self._expressions()), after)
+    def walls(self, after: datetime, without: frozenset[int] = frozenset()) -> "Walls":
+        """The naive wall-clock times that it names, from the first one after ``after``.
 
-    def _expressions(self) -> list[str]:
-        """Expressions for croniter whose times together are those of this one."""
-        days, weekdays = self.day.for_croniter(), self.weekday.for_croniter()
-        pairs: Iterable[tuple[str, str]] = product(days, weekdays)
-        if self.either_day:  # croniter has the rule, but not for nth weekdays
-            pairs = chain(product(days, "*"), product("*", weekdays))
-        (minute,), (hour,), (month,) = map(Field.for_croniter, (self.minute, self.hour, self.month))
-        seconds = f" {self.second.for_croniter()[0]}" if self.second else ""
-        return [f"{minute} {hour} {day} {month} {weekday}{seconds}" for day, weekday in pairs]
+        Those of the weekdays ``without`` (0 is Sunday) are left out.
+        """
+        return Walls(self, after.replace(microsecond=0) + _SECOND, without)
+
+    def walls_from(self, first: datetime, without: frozenset[int]) -> Iterator[datetime]:
+        """The same from ``first`` on, which has no fraction of a second."""
+        seconds = self.second.values if self.second else (0,)
+        for date in self._dates(first, without):
+            is_first = date == (first.year, first.month, first.day)
+            for hour in self.hour.values:
+                if is_first and hour < first.hour:
+                    continue
+                for minute in self.minute.values:
+                    if is_first and (hour, minute) < (first.hour, first.minute):
+                        continue
+                    for second in seconds:
+                        wall = datetime(*date, hour, minute, second)  # noqa: DTZ001 - naive on purpose
+                        if wall >= first:
+                            yield wall
+
+    def _dates(self, first: datetime, without: frozenset[int]) -> Iterator[tuple[int, int, int]]:
+        for year in range(first.year, LAST_YEAR + 1):
+            for number in self.month.values:
+                if (year, number) < (first.year, first.month):
+                    continue
+                for day in self._days_of(year, number, without):
+                    if (year, number, day) >= (first.year, first.month, first.day):
+                        yield year, number, day
+
+    def _days_of(self, year: int, number: int, without: frozenset[int]) -> list[int]:
+        """The days of a month. There are 28 shapes of months: each is worked out once."""
+        monday_is_0, length = monthrange(year, number)
+        shape = Month((monday_is_0 + 1) % 7, length), without
+        if (found := self._days.get(shape)) is None:
+            found = self._days[shape] = self._days_of_shape(*shape)
+        return found
+
+    def _days_of_shape(self, month: Month, without: frozenset[int]) -> list[int]:
+        by_day, by_weekday = days_of_month(self.day, month), days_of_week(self.weekday, month)
+        days = by_day | by_weekday if self.either_day else by_day & by_weekday
+        return sorted(day for day in days if month.weekday(day) not in without)
 
 
 class Walls:
     """Steps through naive wall-clock times, in order and none twice."""
 
-    def __init__(self, croniters: Iterable[croniter], after: datetime) -> None:
-        after = max(after, datetime(FIRST_YEAR, 1, 1) - timedelta(seconds=1))  # noqa: DTZ001 - naive on purpose
-        self._heads = [(head, one) for one in croniters if (head := _step(one, after))]
+    def __init__(self, expression: Cron, first: datetime, without: frozenset[int]) -> None:
+        self._expression, self._without = expression, without
+        self._next = datetime(FIRST_YEAR, 1, 1)  # noqa: DTZ001 - naive on purpose
+        self.skip_to(first)
 
     def __iter__(self) -> "Walls":
         return self
 
     def __next__(self) -> datetime:
-        if not self._heads:
-            raise StopIteration
-        wall = min(head for head, _ in self._heads)
-        self._pass([one for one in self._heads if one[0] == wall], wall)
+        wall = next(self._walls)
+        self._next = wall + _SECOND
         return wall
 
     def skip_to(self, wall: datetime) -> None:
         """Leave out the times before ``wall``."""
-        # croniter looks for the next minute or second after a whole second: see _step.
-        self._pass([one for one in self._heads if one[0] < wall], wall - timedelta(seconds=1))
-
-    def _pass(self, heads: list[tuple[datetime, croniter]], after: datetime) -> None:
-        for head in heads:
-            self._heads.remove(head)
-            if (following := _step(head[1], after)) is not None:
-                self._heads.append((following, head[1]))
-
-
-def _step(stepper: croniter, after: datetime) -> datetime | None:
-    """The next time strictly after ``after``, or None when there is none up to LAST_YEAR."""
-    if after.year > LAST_YEAR:
-        return None
-    try:
-        # Whole seconds: croniter keeps the time as a float.
-        found = stepper.get_next(datetime, start_time=after.replace(microsecond=0))
-    except CroniterBadDateError:
-        return None
-    return found if found.year <= LAST_YEAR else None
-
-
-@lru_cache(maxsize=4096)
-def _parsed(expression: str) -> croniter:
-    return croniter(expression, 0, day_or=False)
-
-
-def _croniter(expression: str) -> croniter:
-    return copy.copy(_parsed(expression))  # a stepper has a position, so each caller gets its own
+        self._next = max(self._next, wall)
+        self._walls = self._expression.walls_from(self._next, self._without)
 
 
 @lru_cache(maxsize=4096)

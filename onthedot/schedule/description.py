@@ -1,7 +1,8 @@
 """A schedule in words."""
 
 import re
-from collections.abc import Iterable
+from calendar import day_name
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from functools import lru_cache
 
@@ -15,8 +16,17 @@ from onthedot import duration
 from onthedot.errors import InvalidInput
 from onthedot.schedule import cron
 from onthedot.schedule.checks import instant
-from onthedot.task import CronSchedule, IntervalSchedule, OnceSchedule, Schedule
+from onthedot.task import (
+    CronSchedule,
+    Exclusion,
+    IntervalSchedule,
+    OnceSchedule,
+    Recurring,
+    Schedule,
+)
 
+_FROM_MONDAY = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+_DATES_SHOWN = 3
 _OPTIONS = Options(locale_code="en_US", use_24hour_time_format=True)
 
 
@@ -32,10 +42,46 @@ def describe(schedule: Schedule, task_id: str | None = None) -> str:
         case OnceSchedule():
             return f"once at {instant(schedule.at)}" if schedule.at else "once"
         case IntervalSchedule():
-            return f"every {_spaced(schedule.every)}"
+            return "; ".join([f"every {_spaced(schedule.every)}", *_conditions(schedule)])
         case CronSchedule():
-            zone = "UTC" if schedule.timezone == "UTC" else f"{schedule.timezone} time"
-            return f"{_describe_cron(schedule.cron, task_id)}, {zone}"
+            return "; ".join([_in_zone(schedule, task_id), *_conditions(schedule)])
+
+
+def _in_zone(schedule: CronSchedule, task_id: str | None) -> str:
+    zone = "UTC" if schedule.timezone == "UTC" else f"{schedule.timezone} time"
+    first, *others = [_describe_cron(one, task_id) for one in schedule.expressions]
+    if not others:
+        return f"{first}, {zone}"
+    others = [f"{one[0].lower()}{one[1:]}" for one in others]
+    return f"{'; '.join([first, *others])} ({zone})"
+
+
+def _conditions(schedule: Recurring) -> Iterator[str]:
+    """What a schedule has besides its times: a window, a count, exclusions, jitter."""
+    if schedule.starts_at is not None:
+        yield f"from {instant(schedule.starts_at)}"
+    if schedule.ends_at is not None:
+        yield f"before {instant(schedule.ends_at)}"
+    if schedule.max_runs is not None:
+        yield f"at most {schedule.max_runs} time{'s' if schedule.max_runs > 1 else ''}"
+    if schedule.exclude is not None and (days := list(_excluded(schedule.exclude))):
+        *most, last = days
+        zone = "" if schedule.kind == "cron" else f" ({schedule.timezone})"
+        yield f"not on {', '.join(most)}{' or ' if most else ''}{last}{zone}"
+    if schedule.jitter is not None:
+        yield f"each up to {_spaced(schedule.jitter)} later"
+
+
+def _excluded(exclude: Exclusion) -> Iterator[str]:
+    for weekday in sorted(set(exclude.weekdays), key=_FROM_MONDAY.index):
+        yield f"{day_name[_FROM_MONDAY.index(weekday)]}s"
+    shown, rest = exclude.dates[:_DATES_SHOWN], len(exclude.dates[_DATES_SHOWN:])
+    for span in shown:
+        yield span.replace("/", " to ")
+    if rest:
+        yield f"{rest} more date{'s' if rest > 1 else ''}"
+    for name in exclude.calendars:
+        yield f"the days of {name}"
 
 
 def _spaced(span: timedelta) -> str:

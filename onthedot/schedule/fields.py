@@ -1,8 +1,8 @@
 """The fields of a cron expression: what each one names.
 
-They are read here rather than by croniter, so that what is wrong with one is said in our words, and
-because croniter reads some of them in ways of its own: ``5-5`` as the whole field, ``22-6/5`` one
-off after midnight.
+They are read here, so that what is wrong with one is said in our words, and because libraries read
+some of them in ways of their own: croniter takes ``5-5`` for the whole field, and is one off after
+midnight in ``22-6/5``.
 """
 
 import hashlib
@@ -61,7 +61,8 @@ class Field:
     kind: Kind
     text: str  # as it was written
     values: tuple[int, ...]  # in order; Sunday is 0
-    special: tuple[str, ...] = ()  # days that depend on the month: "l", or weekdays such as "1#2"
+    #: Days that depend on the month: "L", "L-3", "LW", "15W", or weekdays such as "1#2" and "1#L".
+    special: tuple[str, ...] = ()
     steps: tuple[int, ...] = ()  # of the items that go through the whole field: *, */n, a/n, H/n
 
     @property
@@ -80,16 +81,6 @@ class Field:
     @property
     def uses_hash(self) -> bool:
         return re.search(r"(^|,)h", self.text, re.IGNORECASE) is not None
-
-    def for_croniter(self) -> list[str]:
-        """One or two texts that together name what it does.
-
-        croniter refuses numbers beside ``1#2``, and takes 30 days and ``L`` for all 31 days.
-        """
-        if self.is_open:
-            return ["*"]
-        numbers = ",".join(map(str, self.values))
-        return [part for part in (numbers, ",".join(self.special)) if part]
 
     def in_words(self) -> str:
         """What cron-descriptor is given: the text where it takes that right, otherwise numbers."""
@@ -110,7 +101,7 @@ class Field:
     def parts_in_words(self) -> list[str]:
         """The same for days: the numbers, then each special by itself."""
         plain = [self.in_words()] if self.values and not self.is_open else []
-        return plain + [one.upper() for one in self.special]
+        return plain + [re.sub(r"^(\d)#L$", r"\1L", one) for one in self.special]
 
 
 class WrongField(Exception):  # noqa: N818 - named as the tree in errors.py is
@@ -127,10 +118,8 @@ def read_field(kind: Kind, text: str, task_id: str) -> Field:
     special: set[str] = set()
     steps: list[int] = []
     for place, item in enumerate(text.split(",")):
-        if kind is DAY and item.upper() == "L":
-            special.add("l")
-        elif kind is WEEKDAY and (nth := _NTH.fullmatch(item)):
-            special.add(f"{_number(kind, nth['weekday'], item) % 7}#{nth['nth']}")
+        if (of_month := _read_special(kind, item)) is not None:
+            special.add(of_month)
         else:
             found, step = _read_item(kind, item, f"{task_id}/{kind.name}/{place}")
             values.update((value - kind.low) % kind.size + kind.low for value in found)
@@ -143,7 +132,23 @@ _ITEM = re.compile(
     r"(?:/(?P<step>[0-9]{1,4}))?",
     re.ASCII,
 )
-_NTH = re.compile(r"(?P<weekday>\w+)#(?P<nth>[1-5])", re.ASCII)
+_NTH = re.compile(r"(?P<weekday>\w+)#(?P<nth>[1-5L])|(?P<last>[0-7]|[A-Z]{3})L", re.ASCII)
+_OF_MONTH = re.compile(r"L|LW|L-(?P<before>[0-9]{1,2})|(?P<near>[0-9]{1,2})W", re.ASCII)
+
+
+def _read_special(kind: Kind, item: str) -> str | None:
+    """An item that names days by the shape of the month, in its one spelling; None for others."""
+    text = item.upper()
+    if kind is DAY and (match := _OF_MONTH.fullmatch(text)):
+        if match["near"]:
+            return f"{_number(kind, match['near'], item)}W"
+        if match["before"] and not 1 <= int(match["before"]) <= 30:
+            raise WrongField(f"the {kind.name} {item} does not exist", "Give L-1 to L-30")
+        return f"L-{int(match['before'])}" if match["before"] else text
+    if kind is WEEKDAY and (match := _NTH.fullmatch(text)):
+        weekday = _number(kind, match["weekday"] or match["last"], item) % 7
+        return f"{weekday}#{match['nth'] or 'L'}"
+    return None
 
 
 def _read_item(kind: Kind, item: str, seed: str) -> tuple[Iterable[int], int | None]:
@@ -198,7 +203,10 @@ def _unreadable(kind: Kind, item: str) -> WrongField:
     if item == "?":
         remedy = "Write *; days of the week are 0-7, where 0 and 7 are Sunday"
         return WrongField(f"the {kind.name} is ?, which is not read", remedy)
-    extra = {DAY: ", L (the last day)", WEEKDAY: ", MON#2 (the second Monday)"}.get(kind, "")
+    extra = {
+        DAY: ", L (the last day), LW, 15W (the weekday nearest to it)",
+        WEEKDAY: ", MON#2 (the second Monday), MON#L (the last one)",
+    }.get(kind, "")
     return WrongField(
         f"the {kind.name} {item or '(empty)'} cannot be read",
         f"{kind.title} is {kind.range}, *, a list (1,2), a range (1-5), a step (*/5 or 1-5/2){extra}",

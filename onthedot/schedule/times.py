@@ -1,39 +1,41 @@
 """Due times: the instants at which occurrences of a schedule should start. All are aware UTC."""
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import count
-from zoneinfo import ZoneInfo
+from functools import lru_cache
+from itertools import chain, islice, pairwise, takewhile
 
-from onthedot.errors import FieldError, InvalidInput
-from onthedot.schedule import cron, zones
+from onthedot.schedule import cron
+from onthedot.schedule.exclusion import excluded_days
+from onthedot.schedule.nominal import HORIZON, nominal_times
 from onthedot.task import CronSchedule, IntervalSchedule, OnceSchedule, Schedule
 
-#: No occurrence is due later.
-HORIZON = datetime(cron.LAST_YEAR, 12, 31, tzinfo=UTC)
+__all__ = ["HORIZON", "adopt", "due_times", "lead", "next_due", "occurrences", "resolve"]
 
 #: The longest time before its due time that a run is sent to a worker.
 LONGEST_LEAD = timedelta(seconds=20)
 _SHORTEST_LEAD = timedelta(seconds=1)
+_SECOND = timedelta(seconds=1)
+_MILLISECOND = timedelta(milliseconds=1)
+_INSTANT = timedelta(microseconds=1)
+_EARLIEST = datetime(cron.FIRST_YEAR, 1, 1, tzinfo=UTC) - _INSTANT
 
 
 def due_times(schedule: Schedule, task_id: str, after: datetime) -> Iterator[datetime]:
-    """The due times strictly after ``after``, in order, none twice, up to the year 2200.
+    """The due times strictly after ``after``, in order, none twice, from 1970 to 2200.
 
     They depend on nothing but the arguments. The schedule has been through ``resolve``; raises
     InvalidInput for a cron expression or a zone that ``check`` would have refused.
     """
     after = after.astimezone(UTC)
-    match schedule:
-        case OnceSchedule():
-            at = _resolved(schedule.at)
-            return iter([at] if at > after else [])
-        case IntervalSchedule():
-            return _interval_times(_resolved(schedule.anchor), schedule.every, after)
-        case CronSchedule():
-            return _cron_times(schedule, task_id, after)
+    if isinstance(schedule, OnceSchedule):
+        at = _resolved(schedule.at)
+        return iter([at] if at > after else [])
+    after = max(after, _EARLIEST)
+    if schedule.jitter is not None:
+        return _moved(schedule, schedule.jitter, task_id, after)
+    return occurrences(schedule, task_id, after)
 
 
 def next_due(schedule: Schedule, task_id: str, after: datetime) -> datetime | None:
@@ -41,15 +43,105 @@ def next_due(schedule: Schedule, task_id: str, after: datetime) -> datetime | No
     return next(due_times(schedule, task_id, after), None)
 
 
+def occurrences(
+    schedule: CronSchedule | IntervalSchedule, task_id: str, after: datetime
+) -> Iterator[datetime]:
+    """The due times before jitter: of those that the schedule names, the ones that it wants.
+
+    They lie in its window, on days that are not excluded, and are among its first ``max_runs``.
+    """
+    if schedule.starts_at is not None:
+        after = max(after, _just_before(schedule.starts_at))
+    times = nominal_times(schedule, task_id, after, excluded_days(schedule.exclude))
+    end = schedule.ends_at
+    if schedule.max_runs is not None and (last := _last_counted(schedule, task_id)) is not None:
+        end = min(end or HORIZON, last + _INSTANT)
+    return times if end is None else takewhile(lambda moment: moment < end, times)
+
+
+@lru_cache(maxsize=4096)
+def _last_counted(schedule: CronSchedule | IntervalSchedule, task_id: str) -> datetime | None:
+    """The last of the first ``max_runs`` due times, or None where there are fewer."""
+    assert schedule.max_runs is not None
+    start = _just_before(_resolved(schedule.starts_at))
+    uncounted = schedule.model_copy(update={"max_runs": None})
+    last_place = schedule.max_runs - 1
+    return next(islice(occurrences(uncounted, task_id, start), last_place, None), None)
+
+
+def _moved(
+    schedule: CronSchedule | IntervalSchedule, jitter: timedelta, task_id: str, after: datetime
+) -> Iterator[datetime]:
+    """The due times, each moved later: by less than ``jitter``, and to before the next one."""
+    last = _last_counted(schedule, task_id) if schedule.max_runs is not None else None
+    uncounted = schedule.model_copy(update={"max_runs": None})  # the last has one after it, too
+    start = _before_last(uncounted, task_id, after, jitter)
+    times = occurrences(uncounted, task_id, start)
+    for moment, following in pairwise(chain(times, [None])):
+        assert moment is not None
+        if last is not None and moment > last:
+            return
+        ends = [one - moment for one in (following, schedule.ends_at) if one is not None]
+        moved = moment + _share(task_id, moment, min([jitter, *ends]))
+        if moved > after:
+            yield moved
+
+
+def _before_last(
+    schedule: CronSchedule | IntervalSchedule, task_id: str, after: datetime, jitter: timedelta
+) -> datetime:
+    """An instant before the last due time that may have been moved past ``after``, if there is one.
+
+    It halves the time in which that lies, as there may be a due time every second of it.
+    """
+    start, none_after = after - jitter, after
+    while none_after - start > _SECOND:
+        middle = start + (none_after - start) / 2
+        moment = next(occurrences(schedule, task_id, middle), None)
+        if moment is not None and moment <= after:
+            start = _just_before(moment)
+        else:
+            none_after = middle
+    return start
+
+
+def _share(task_id: str, moment: datetime, limit: timedelta) -> timedelta:
+    """From nothing to less than ``limit``, in whole milliseconds: the same at each call."""
+    digest = hashlib.blake2b(f"{task_id}/{moment.isoformat()}".encode(), digest_size=8).digest()
+    share = limit // _INSTANT * int.from_bytes(digest, "big") >> 64
+    return share * _INSTANT // _MILLISECOND * _MILLISECOND
+
+
 def resolve(schedule: Schedule, now: datetime) -> Schedule:
     """The schedule with what depends on the moment of registration written into it."""
-    match schedule:
-        case OnceSchedule(in_=timedelta() as delay):
-            return OnceSchedule(at=now + delay)
-        case IntervalSchedule(anchor=None):
-            return schedule.model_copy(update={"anchor": now.astimezone(UTC)})
-        case _:
-            return schedule
+    now = now.astimezone(UTC)
+    if isinstance(schedule, OnceSchedule):
+        return schedule if schedule.in_ is None else OnceSchedule(at=now + schedule.in_)
+    written: dict[str, datetime] = {}
+    if isinstance(schedule, IntervalSchedule) and schedule.anchor is None:
+        written["anchor"] = schedule.starts_at or now
+    if schedule.max_runs is not None and schedule.starts_at is None:
+        written["starts_at"] = now + _INSTANT  # what is due at ``now`` is past
+    return schedule.model_copy(update=written) if written else schedule
+
+
+def adopt(sent: Schedule, stored: Schedule) -> Schedule:
+    """``stored`` where ``sent`` says the same but leaves out what registration wrote into it.
+
+    So a definition that is sent again changes nothing: an interval keeps its anchor, ``max_runs``
+    goes on counting. Otherwise ``sent``.
+    """
+    if isinstance(sent, OnceSchedule) or isinstance(stored, OnceSchedule):
+        return sent
+    kept: dict[str, object] = {}
+    if sent.max_runs is not None and sent.starts_at is None:
+        kept["starts_at"] = stored.starts_at
+    if isinstance(sent, IntervalSchedule) and isinstance(stored, IntervalSchedule):
+        kept["anchor"] = sent.anchor or stored.anchor
+    if sent.exclude and stored.exclude:
+        days = {"calendar_days": stored.exclude.calendar_days}
+        kept["exclude"] = sent.exclude.model_copy(update=days)
+    return stored if sent.model_copy(update=kept) == stored else sent
 
 
 def lead(
@@ -70,74 +162,11 @@ def lead(
     return shortest + (longest - shortest) * share
 
 
+def _just_before(moment: datetime) -> datetime:
+    return max(moment, _EARLIEST + _INSTANT) - _INSTANT
+
+
 def _resolved(moment: datetime | None) -> datetime:
     if moment is None:
         raise ValueError("the schedule has not been resolved: its instant is not known")
     return moment.astimezone(UTC)
-
-
-def _interval_times(anchor: datetime, every: timedelta, after: datetime) -> Iterator[datetime]:
-    """``anchor`` and every so long after it."""
-    for number in count(max(0, (after - anchor) // every + 1)):
-        try:
-            moment = anchor + number * every
-        except OverflowError:
-            return
-        if moment > HORIZON:
-            return
-        yield moment
-
-
-def _cron_times(schedule: CronSchedule, task_id: str, after: datetime) -> Iterator[datetime]:
-    last = max(after, datetime(cron.FIRST_YEAR, 1, 1, tzinfo=UTC) - timedelta(seconds=1))
-    if last > HORIZON:
-        return
-    for moment in _instants(cron.read(schedule.cron, task_id), schedule.timezone, last):
-        if moment > last:
-            yield moment
-            last = moment
-
-
-def _instants(expression: cron.Cron, timezone: str, after: datetime) -> Iterator[datetime]:
-    """The instants of an expression's wall-clock times in order, some of them twice.
-
-    This is the rule of Debian's cron(8) for a clock that moves by less than three hours. Jobs that
-    run at a fixed time, which means that neither their minute nor their hour begins with ``*``
-    (here also ``H/15`` and ``5/15``): "If the time has moved forwards, those jobs which would have
-    run in the time that was skipped will be run soon after the change. Conversely, if the time has
-    moved backwards, those jobs that fall into the repeated time will not be re-run." All others
-    "are run based on the new time immediately", and so are all jobs where the clock moves further.
-    """
-    where = _zone(timezone)
-    walls = expression.walls(zones.earliest_wall(after, where))
-    repeats: deque[datetime] = deque()  # of times that come twice: the second, not yet its turn
-    for wall in walls:
-        before, behind = zones.offsets_of(wall, where)
-        is_fixed = not expression.follows_elapsed_time and abs(behind - before) < zones.CORRECTION
-        moment: datetime | None = zones.utc(wall, before)
-        if behind > before:
-            change = zones.change_between(zones.utc(wall, behind), zones.utc(wall, before), where)
-            moment = change.at if is_fixed else None
-            walls.skip_to(change.walls[1])
-        elif behind < before and not is_fixed:
-            repeats.append(zones.utc(wall, behind))
-        while repeats and moment is not None and repeats[0] < moment:
-            yield repeats.popleft()
-        if moment is not None:
-            yield moment
-    yield from repeats
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return zones.zone(name)
-    except KeyError:
-        raise InvalidInput(unknown_zone(name)) from None
-
-
-def unknown_zone(name: str) -> FieldError:
-    near = zones.like(name)
-    remedy = (
-        f"Did you mean {' or '.join(near)}?" if near else "Give an IANA name such as Europe/Berlin"
-    )
-    return FieldError("schedule.timezone", name, "no such time zone", remedy)

@@ -213,6 +213,7 @@ async def test_what_takes_too_long_is_kept_and_told_to_the_engine_afterwards(
 async def test_a_batch_of_a_thousand_is_registered(live: Web, tag: str) -> None:
     sent = [task(tags=[tag], name="x" * 150) for _ in range(1000)]
     answer = await live("POST", "/api/v1/tasks:batch", {"tasks": sent})
+    assert [one for one in answer.json["items"] if one["status"] >= 400] == []
     assert (answer.status, answer.json["done"]) == (200, 1000)
     assert len(await states(live, tag)) == 1000
     refused = await live("POST", "/api/v1/tasks:batch", {"tasks": [*sent, task()]})

@@ -41,7 +41,7 @@ async def test_a_registered_task_is_answered_stored_and_has_a_workflow(web: Web)
     assert answer.headers["Location"] == f"/api/v1/tasks/{sent['id']}"
     assert answer.headers["ETag"] == '"1"'
     kept = TaskAnswer.model_validate(answer.json)
-    assert answer.json["schedule"] == sent["schedule"]
+    assert answer.json["schedule"] == sent["schedule"] | {"dst": "cron"}
     assert (kept.state, kept.version, kept.engine) == ("active", 1, "in_step")
     assert kept.policies.timeout == timedelta(seconds=30)
     assert kept.created_by == "tester"
@@ -200,6 +200,12 @@ async def test_a_preview_shows_due_times_words_and_warnings(web: Web) -> None:
         "2027-03-28T01:00:00Z",  # 02:30 does not exist: right after the jump
         "2027-03-29T00:30:00Z",
     ]
+    assert answer.json["local"] == [
+        "2027-03-27T02:30:00+01:00",
+        "2027-03-28T03:00:00+02:00",
+        "2027-03-29T02:30:00+02:00",
+    ]
+    assert answer.json["timezone"] == "Europe/Berlin"
     assert "Europe/Berlin" in answer.json["description"]
     assert {one["code"] for one in answer.json["warnings"]} == {"dst_skipped", "dst_doubled"}
 
@@ -225,6 +231,8 @@ async def test_the_document_describes_every_call_and_its_problems(web: Web) -> N
         ("POST", "/api/v1/tasks:pause"),
         ("POST", "/api/v1/tasks:trigger"),
         ("POST", "/api/v1/schedules/preview"),
+        ("PUT", "/api/v1/calendars/{name}"),
+        ("POST", "/api/v1/calendars/{name}/preview"),
         ("POST", "/api/v1/runs/{run_id}/rerun"),
         ("GET", "/api/v1/stats"),
         ("GET", "/readyz"),

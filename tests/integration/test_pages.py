@@ -288,6 +288,30 @@ FULL_TASKS = [
             "cwd": "/tmp",
         },
     },
+    {
+        **CRON_TASK,
+        "schedule": {
+            "kind": "cron",
+            "cron": ["0 9 * * MON", "30 14 1 * *"],
+            "timezone": "Asia/Tokyo",
+            "dst": "skip",
+            "starts_at": "2099-01-01T00:00:00Z",
+            "ends_at": "2099-12-01T00:00:00Z",
+            "max_runs": 7,
+            "jitter": "90s",
+            "exclude": {"dates": ["2099-05-05/2099-05-07"], "weekdays": ["SUN"], "calendars": []},
+        },
+    },
+    {
+        **CRON_TASK,
+        "schedule": {
+            "kind": "interval",
+            "every": "90m",
+            "timezone": "Asia/Tokyo",
+            "max_runs": 9000,
+            "exclude": {"dates": [], "weekdays": ["SUN"], "calendars": []},
+        },
+    },
     {**CRON_TASK, "action": {"kind": "shell", "script": "set -e\necho a\n\techo b\n"}},
     {
         **CRON_TASK,

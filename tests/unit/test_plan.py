@@ -55,6 +55,28 @@ async def test_the_next_occurrences_are_planned_with_their_leads() -> None:
     assert (made.not_run, made.ends) == ([], False)
 
 
+async def test_plans_that_follow_each_other_have_each_moved_due_time_once() -> None:
+    schedule = IntervalSchedule(
+        every=MINUTE, anchor=NOW, jitter=DAY, starts_at=NOW, max_runs=20, timezone="Asia/Tokyo"
+    )
+    found: list[datetime] = []
+    cursor, ends = NOW - SECOND, False
+    while not ends:
+        order = PlanOccurrences(
+            task_id="task-1",
+            schedule=schedule,
+            catch_up=CatchUp(),
+            cursor=cursor,
+            now=NOW - SECOND,
+            count=3,
+        )
+        made = await plan(order)
+        found += [one.due_at for one in made.occurrences]
+        cursor, ends = found[-1], made.ends
+    assert [(due - NOW) // MINUTE for due in found] == list(range(20))
+    assert len({(due - NOW) % MINUTE for due in found}) > 10
+
+
 async def test_a_plan_says_when_nothing_is_due_after_it() -> None:
     made = await planned(OnceSchedule(at=NOW + DAY))
     assert [one.due_at for one in made.occurrences] == [NOW + DAY]

@@ -1,15 +1,13 @@
 """Due times against a model that walks through the minutes, and against another cron.
 
-The model is the rule of Debian's cron(8) taken literally: a clock that cron follows minute by
-minute, and what cron does when it moves. The expressions are drawn together with what they mean.
+The expressions are drawn together with what they mean.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import islice, pairwise, takewhile
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import pytest
 from cronsim import CronSim, CronSimError
@@ -17,52 +15,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from onthedot.schedule import due_times, zones
-from onthedot.task import CronSchedule
+from onthedot.task import CronSchedule, Exclusion, IntervalSchedule
+from tests.minutes import MINUTE, Meaning, model
 
-MINUTE = timedelta(minutes=1)
-CORRECTION = timedelta(hours=3)
 YEARS = datetime(2025, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)
 
-thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """An expression of five fields and what it means, without a parser."""
-
-    text: str
-    minutes: frozenset[int]
-    hours: frozenset[int]
-    is_day: Callable[[date], bool]
-
-    @property
-    def is_wildcard(self) -> bool:
-        minute, hour, *_ = self.text.split()
-        return minute.startswith("*") or hour.startswith("*")
-
-    def matches(self, wall: datetime) -> bool:
-        return wall.minute in self.minutes and wall.hour in self.hours and self.is_day(wall.date())
-
-
-def model(meaning: Meaning, zone: ZoneInfo, start: datetime, end: datetime) -> list[datetime]:
-    """The minutes in (start, end] at which Debian's cron runs the job."""
-    moment = start - timedelta(hours=30)  # a clock that is being moved at the start
-    reached = moment.astimezone(zone).replace(tzinfo=None)  # the wall-clock time cron has come to
-    fired = []
-    while moment < end:
-        moment += MINUTE
-        wall = moment.astimezone(zone).replace(tzinfo=None, fold=0)
-        moved = wall - reached - MINUTE
-        if meaning.is_wildcard or abs(moved) >= CORRECTION or not moved:
-            fires, reached = meaning.matches(wall), wall
-        elif moved > timedelta(0):
-            skipped = (reached + number * MINUTE for number in range(1, moved // MINUTE + 2))
-            fires, reached = any(map(meaning.matches, skipped)), wall
-        else:
-            fires = False  # until the wall clock has caught up
-        if fires and moment > start:
-            fired.append(moment)
-    return fired
+thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 Drawn = tuple[str, frozenset[int]]
@@ -104,25 +62,43 @@ def is_last(day: date) -> bool:
     return (day + timedelta(days=1)).day == 1
 
 
+def is_last_workday(day: date) -> bool:
+    """From Monday to Friday, with nothing but a weekend after it in its month."""
+    following = (day + timedelta(days=number) for number in range(1, 4))
+    rest = [one for one in following if one.month == day.month]
+    return day.isoweekday() < 6 and len(rest) < 3 and all(one.isoweekday() > 5 for one in rest)
+
+
+is_special = {"L": is_last, "LW": is_last_workday}
+
+
+def is_nth(day: date, weekday: int, nth: int | str) -> bool:
+    if cron_weekday(day) != weekday % 7:
+        return False
+    if nth == "L":
+        return (day + timedelta(days=7)).month != day.month
+    return (day.day - 1) // 7 == int(nth) - 1
+
+
 @st.composite
 def days(draw: st.DrawFn) -> tuple[str, str, str, Callable[[date], bool]]:
     """Day of the month, month and day of the week, and the days that they mean together."""
     day_text, day_values = draw(numbers(1, 31))
-    with_last = draw(st.booleans()) and not day_text.startswith("*")
-    day_text += ",L" if with_last else ""
+    specials = draw(st.sets(st.sampled_from(["L", "LW"]), max_size=2))
+    specials = set() if day_text.startswith("*") else specials
+    day_text = ",".join([day_text, *sorted(specials)])
     month_text, month_values = draw(numbers(1, 12) | st.just(("*", frozenset(range(1, 13)))))
     weekday_text, drawn = draw(lists(0, 7) | stars(0, 6))
     weekdays = {one % 7 for one in drawn}
-    nth = draw(st.none() | st.tuples(st.integers(0, 7), st.integers(1, 5)))
+    nth = draw(st.none() | st.tuples(st.integers(0, 7), st.sampled_from([1, 2, 3, 4, 5, "L"])))
     if nth and weekday_text.startswith("*"):
         nth = None
-    weekday_text += f",{nth[0]}#{nth[1]}" if nth else ""
+    if nth:
+        weekday_text += f",{nth[0]}L" if nth[1] == "L" else f",{nth[0]}#{nth[1]}"
 
     def is_day(day: date) -> bool:
-        by_day = day.day in day_values or (with_last and is_last(day))
-        by_weekday = cron_weekday(day) in weekdays or (
-            nth is not None and cron_weekday(day) == nth[0] % 7 and (day.day - 1) // 7 == nth[1] - 1
-        )
+        by_day = day.day in day_values or any(is_special[one](day) for one in specials)
+        by_weekday = cron_weekday(day) in weekdays or (nth is not None and is_nth(day, *nth))
         both = day_text.startswith("*") or weekday_text.startswith("*")
         by_days = by_day and by_weekday if both else by_day or by_weekday
         return day.month in month_values and by_days
@@ -164,62 +140,25 @@ def zones_and_starts(draw: st.DrawFn) -> tuple[str, datetime]:
     return zone, YEARS[0] + draw(st.integers(0, 1090)) * timedelta(days=1) + draw(minutes)
 
 
-def due_between(cron: str, zone: str, start: datetime, end: datetime) -> list[datetime]:
-    schedule = CronSchedule(cron=cron, timezone=zone)
+DST = st.sampled_from(["cron", "skip", "both"])
+
+
+def due_between(
+    cron: str, zone: str, start: datetime, end: datetime, dst: Any = "cron"
+) -> list[datetime]:
+    schedule = CronSchedule(cron=cron, timezone=zone, dst=dst)
     return list(takewhile(lambda due: due <= end, due_times(schedule, "task", start)))
 
 
-@given(meanings(every_day=True) | meanings(), zones_and_starts())
+@given(meanings(every_day=True) | meanings(), zones_and_starts(), DST)
 @thorough
 def test_due_times_are_those_of_debians_cron_minute_by_minute(
-    meaning: Meaning, where: tuple[str, datetime]
+    meaning: Meaning, where: tuple[str, datetime], dst: str
 ) -> None:
     zone, start = where
     end = start + timedelta(hours=40)
-    assert due_between(meaning.text, zone, start, end) == model(
-        meaning, zones.zone(zone), start, end
-    )
-
-
-@pytest.mark.parametrize(
-    ("zone", "day"),
-    [
-        ("Australia/Lord_Howe", "2026-10-03"),  # half an hour
-        ("Australia/Lord_Howe", "2026-04-04"),
-        ("Antarctica/Troll", "2026-03-28"),  # two hours
-        ("Antarctica/Troll", "2026-10-24"),
-        ("Africa/Casablanca", "2026-02-14"),  # backwards for Ramadan
-        ("Africa/Casablanca", "2026-03-21"),
-        ("America/Sao_Paulo", "2018-11-03"),  # there was no midnight
-        ("Asia/Beirut", "2026-03-28"),
-        ("Africa/Cairo", "2026-04-23"),
-        ("Africa/Cairo", "2026-10-29"),
-        ("America/Santiago", "2026-04-04"),
-        ("Europe/Dublin", "2026-03-28"),
-        ("Pacific/Apia", "2011-12-29"),  # a day was left out
-        ("Pacific/Kwajalein", "1993-08-20"),
-        ("Antarctica/Casey", "2020-10-03"),  # three hours: a correction
-        ("Antarctica/Casey", "2023-03-08"),
-        ("Antarctica/Vostok", "2023-12-17"),
-    ],
-)
-@pytest.mark.parametrize(
-    "cron",
-    ["30 2 * * *", "0 0 * * *", "15,45 0-3 * * *", "*/10 * * * *", "*/20 2 * * *", "0 */2 * * *"],
-)
-def test_odd_changes_are_those_of_debians_cron_too(zone: str, day: str, cron: str) -> None:
-    minute, hour, *_ = cron.split()
-    meaning = Meaning(cron, _simple(minute, 60), _simple(hour, 24), lambda _: True)
-    start = datetime.fromisoformat(f"{day}T00:00Z")
-    end = start + timedelta(days=3)
-    assert due_between(cron, zone, start, end) == model(meaning, zones.zone(zone), start, end)
-
-
-def _simple(text: str, size: int) -> frozenset[int]:
-    if text.startswith("*"):
-        return frozenset(range(0, size, int(text[2:] or 1)))
-    ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
-    return frozenset(one for pair in ends for one in range(pair[0], pair[-1] + 1))
+    expected = model([meaning], zones.zone(zone), start, end, dst)
+    assert due_between(meaning.text, zone, start, end, dst) == expected
 
 
 @given(meanings(), st.datetimes(datetime(2024, 1, 1), datetime(2032, 1, 1)))  # noqa: DTZ001 - Hypothesis wants naive bounds
@@ -265,3 +204,125 @@ def test_second_zero_in_front_changes_nothing(
     five = due_times(CronSchedule(cron=meaning.text, timezone=zone), "task", start)
     six = due_times(CronSchedule(cron=f"0 {meaning.text}", timezone=zone), "task", start)
     assert list(islice(six, 5)) == list(islice(five, 5))
+
+
+@given(st.integers(1, 31), st.integers(2024, 2199), st.integers(1, 12))
+@thorough
+def test_the_nearest_workday_is_the_nearest_one_of_its_month(
+    day: int, year: int, month: int
+) -> None:
+    after = datetime(year, month, 1, tzinfo=UTC) - MINUTE
+    found = next(due_times(CronSchedule(cron=f"0 0 {day}W {month} *"), "task", after), None)
+    if found is None or found.year > year:  # the month has no such day
+        with pytest.raises(ValueError, match="day"):
+            date(year, month, day)
+        return
+    wanted = date(year, month, day)
+    around = [wanted + timedelta(days=number) for number in range(-2, 3)]
+    workdays = [one for one in around if one.month == month and one.isoweekday() < 6]
+    # never as far from another one: a weekend's days lie next to a Friday or a Monday
+    assert found.date() == min(workdays, key=lambda one: abs(one - wanted))
+
+
+@st.composite
+def exclusions(draw: st.DrawFn, near: datetime) -> tuple[Exclusion | None, Callable[[date], bool]]:
+    """Days that are left out, and which these are."""
+    names = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+    weekdays = draw(st.sets(st.sampled_from(names), max_size=3))
+    offsets = st.tuples(st.integers(-1, 3), st.integers(0, 1))
+    spans = [
+        (near.date() + timedelta(days=first), near.date() + timedelta(days=first + more))
+        for first, more in draw(st.lists(offsets, max_size=2))
+    ]
+    texts = [str(first) if first == last else f"{first}/{last}" for first, last in spans]
+    of_calendars = draw(st.integers(0, len(texts)))
+
+    def is_excluded(day: date) -> bool:
+        by_span = any(first <= day <= last for first, last in spans)
+        return by_span or names[cron_weekday(day)] in weekdays
+
+    exclude = Exclusion(
+        dates=tuple(texts[of_calendars:]),
+        weekdays=tuple(weekdays),  # type: ignore[arg-type] - they are those of the Literal
+        calendar_days=tuple(texts[:of_calendars]),
+    )
+    return exclude, is_excluded
+
+
+@given(
+    st.data(),
+    st.lists(meanings(every_day=True) | meanings(), min_size=1, max_size=3),
+    zones_and_starts(),
+    DST,
+)
+@thorough
+def test_several_expressions_windows_counts_and_exclusions_are_those_of_the_model(
+    data: st.DataObject, drawn: list[Meaning], where: tuple[str, datetime], dst: Any
+) -> None:
+    zone, start = where
+    hours = st.integers(-30, 60).map(lambda number: start + number * timedelta(hours=1))
+    exclude, is_excluded = data.draw(exclusions(start))
+    starts_at, ends_at = data.draw(hours), data.draw(st.none() | hours)
+    max_runs = data.draw(st.none() | st.integers(1, 50))
+    schedule = CronSchedule(
+        cron=tuple(one.text for one in drawn),
+        timezone=zone,
+        dst=dst,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        max_runs=max_runs,
+        exclude=exclude,
+    )
+    end = start + timedelta(hours=60)
+    open_days = [one.but_for(is_excluded) for one in drawn]
+    in_time = model(open_days, zones.zone(zone), starts_at - MINUTE, end, dst)
+    wanted = [one for one in in_time if ends_at is None or one < ends_at][:max_runs]
+    found = takewhile(lambda due: due <= end, due_times(schedule, "task", start))
+    assert list(found) == [one for one in wanted if one > start]
+
+
+@given(st.integers(1, 200_000), st.data(), zones_and_starts())
+@thorough
+def test_an_interval_is_due_on_days_that_are_not_excluded(
+    seconds: int, data: st.DataObject, where: tuple[str, datetime]
+) -> None:
+    zone, start = where
+    exclude, is_excluded = data.draw(exclusions(start))
+    every, anchor = timedelta(seconds=max(seconds, 60)), start - timedelta(days=1)
+    schedule = IntervalSchedule(every=every, anchor=anchor, timezone=zone, exclude=exclude)
+    count = timedelta(days=4) // every
+    moments = [anchor + number * every for number in range(count)]
+    there = zones.zone(zone)
+    wanted = [
+        one for one in moments if one > start and not is_excluded(one.astimezone(there).date())
+    ]
+    found = takewhile(lambda due: due < anchor + count * every, due_times(schedule, "task", start))
+    assert list(found) == wanted
+
+
+@given(
+    st.data(),
+    meanings(every_day=True),
+    zones_and_starts(),
+    st.sampled_from([1, 59, 600, 3600, 86_400, 604_800]),
+)
+@thorough
+def test_jitter_moves_each_due_time_later_by_less_than_it_and_to_before_the_next(
+    data: st.DataObject, meaning: Meaning, where: tuple[str, datetime], seconds: int
+) -> None:
+    zone, start = where
+    plain = CronSchedule(cron=meaning.text, timezone=zone)
+    ends_at = data.draw(st.none() | st.just(start + timedelta(days=5)))
+    jitter = timedelta(seconds=seconds)
+    moved = plain.model_copy(update={"jitter": jitter, "ends_at": ends_at})
+    before = start - timedelta(microseconds=1)
+    nominal = list(islice(due_times(plain, "task", before), 21))
+    shown = [due for due in islice(due_times(moved, "task", before), 40) if due >= nominal[0]][:20]
+    for (earlier, following), due in zip(pairwise(nominal), shown, strict=False):
+        if ends_at is not None and earlier >= ends_at:
+            break
+        assert earlier <= due < min(earlier + jitter, following, ends_at or following)
+    middle = data.draw(st.integers(0, len(shown) - 1)) if shown else 0
+    for after in shown[middle : middle + 1]:
+        rest = list(islice(due_times(moved, "task", after), 20 - middle - 1))
+        assert rest[: len(shown) - middle - 1] == shown[middle + 1 :]

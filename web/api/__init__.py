@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from web.api import bulk, control, limits, runs, schedules, stats, tasks, versions
+from web.api import bulk, calendars, control, limits, runs, schedules, stats, tasks, versions
 from web.api.requests import no_unknown_query, storable_body
 from web.security import require
 
@@ -21,4 +21,5 @@ router.include_router(bulk.router)
 router.include_router(runs.router)
 router.include_router(limits.router)
 router.include_router(schedules.router)
+router.include_router(calendars.router)
 router.include_router(stats.router)

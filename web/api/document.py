@@ -77,10 +77,10 @@ _ALWAYS = {
     "422": "The request cannot be accepted: each field that is at fault is named",
     "503": "Postgres does not answer; nothing was kept",
 }
-_ONE = {"404": "There is no such task or run"}
-_GUARDED = {"412": "The task has another version than If-Match names"}
+_ONE = {"404": "There is no such task, run or calendar"}
+_GUARDED = {"412": "It has another version than If-Match names"}
 _CHANGES = ("/pause", "/resume", "/restore")
-_MADE = {"409": "The id is taken, or the request does not fit the present state"}
+_MADE = {"409": "The id or the name is taken, or the request does not fit the present state"}
 _SENT = {"413": "The body is larger than this server reads"}
 
 

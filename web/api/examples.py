@@ -132,12 +132,42 @@ BATCHES: dict[str, Example] = {
     "two": _example("Two tasks", {"tasks": [TASKS[name]["value"] for name in ("cron", "once")]}),
 }
 
+_HOLIDAYS = {
+    "title": "Holidays in Germany",
+    "days": [
+        {"date": "2026-12-25", "title": "Christmas"},
+        {"date": "2026-12-27/2026-12-31", "title": "Between the years"},
+    ],
+}
+
+CALENDARS: dict[str, Example] = {
+    "holidays": _example("Holidays", {"name": "de-holidays", **_HOLIDAYS}),
+}
+
+CALENDAR_CHANGES: dict[str, Example] = {
+    "days": _example("Other days", {"days": [{"date": "2026-12-24", "title": "Christmas Eve"}]}),
+}
+
 PREVIEWS: dict[str, Example] = {
     "cron": _example(
         "Workdays at nine in New York",
         {
             "schedule": {"kind": "cron", "cron": "0 9 * * MON-FRI", "timezone": "America/New_York"},
             "count": 3,
+        },
+    ),
+    "more": _example(
+        "Twice a day but for weekends, ten times, each up to five minutes later",
+        {
+            "schedule": {
+                "kind": "cron",
+                "cron": ["0 9 * * *", "30 14 * * *"],
+                "timezone": "Europe/Berlin",
+                "max_runs": 10,
+                "jitter": "5m",
+                "exclude": {"dates": ["2026-12-24/2026-12-26"], "weekdays": ["SAT", "SUN"]},
+            },
+            "count": 10,
         },
     ),
 }

@@ -1,7 +1,8 @@
 """What requests share: ids, headers, and what is refused wherever it is sent."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import Field, StringConstraints
@@ -79,7 +80,7 @@ async def if_match(
         str | None,
         Header(
             alias="If-Match",
-            description="The ETag that the task had when you read it; another version is refused with 412.",
+            description="The ETag that it had when you read it; another version is refused with 412.",
             examples=['"3"'],
         ),
     ] = None,
@@ -117,11 +118,21 @@ async def no_unknown_query(request: Request) -> None:
 
 
 async def storable_body(request: Request) -> None:
-    """Refuse JSON that Postgres could not keep."""
+    """Refuse JSON that Postgres could not keep, or that has what only we write into a task."""
     if request.method not in ("POST", "PUT", "PATCH"):
         return
     try:
         sent = await request.json() if await request.body() else None
     except (ValueError, RecursionError):
         return  # a route that reads its body has refused it already
-    InvalidInput.raise_if_any(unstorable(sent))
+    InvalidInput.raise_if_any([*unstorable(sent), *_written_by_us(sent)])
+
+
+def _written_by_us(sent: Any) -> Iterator[FieldError]:
+    """The days of calendars in an exclusion: they are copied from the calendars themselves."""
+    place: Any = sent
+    for name in ("schedule", "exclude", "calendar_days"):
+        place = place.get(name) if isinstance(place, dict) else None
+    if place is not None:
+        remedy = "Leave it out: name the calendars instead."
+        yield FieldError("schedule.exclude.calendar_days", place, "is not known here", remedy)

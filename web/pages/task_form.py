@@ -25,7 +25,7 @@ from web.pages import words
 from web.pages.look import viewer_zone
 from web.rendering import page
 from web.security import Admin
-from web.services import Given
+from web.services import Given, Services
 from web.shape_errors import field_errors
 
 router = APIRouter()
@@ -163,13 +163,13 @@ async def preview_task(request: Request, services: Given, caller: Admin) -> Resp
     form = TaskForm.sent(sent)
     if preset := _text(sent, "preset"):
         form.values |= {"schedule.kind": "cron", "cron.cron": preset}
-    found = preview(form, viewer_zone(request))
+    found = await preview(services, form, viewer_zone(request))
     if "hx-request" in request.headers:
         return page(request, "fragments/preview.html", preview=found)
     return await _page(request, services, form, task_id=_text(sent, "editing") or None)
 
 
-def preview(form: TaskForm, viewer: ZoneInfo) -> Preview | None:
+async def preview(services: Services, form: TaskForm, viewer: ZoneInfo) -> Preview | None:
     """What the form's schedule comes to now; None where nothing has been typed yet."""
     trial = TaskForm(values=form.values)
     sent = trial.schedule()
@@ -180,6 +180,7 @@ def preview(form: TaskForm, viewer: ZoneInfo) -> Preview | None:
     problems = [*trial.errors.values(), *trial.other_errors]
     if schedule is None or problems:
         return Preview(problem=problems[0], due=[], warnings=[], zone=viewer)
+    schedule = await services.registration.with_calendar_days(schedule)
     zone = zones.zone(schedule.timezone) if isinstance(schedule, CronSchedule) else viewer
     return Preview(
         description=words.describe(schedule, task_id),
@@ -229,7 +230,7 @@ async def _page(
         zones=sorted(zones.names()),
         handlers=await asyncio.to_thread(_handler_names, services.settings.handlers),
         more_open=any(name.startswith(_FOLDED) for name in form.errors),
-        preview=preview(form, viewer_zone(request)),
+        preview=await preview(services, form, viewer_zone(request)),
     )
 
 
