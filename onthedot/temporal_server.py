@@ -35,6 +35,9 @@ _LIMITS = (
 )
 _LIMIT = 20_000
 
+# A worker that hangs answers no ping. Its open polls would be given tasks for another minute.
+_KEEP_ALIVE = {"frontend.keepAliveTime": "2s", "frontend.keepAliveTimeout": "3s"}
+
 
 def find(program: str = "temporal") -> str:
     """The path of ``program``, beside our Python or on PATH; raise EngineUnavailable."""
@@ -69,6 +72,7 @@ class TemporalServer:
         command += [f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS]
         command += [f"--search-attribute={name}={kind}" for name, kind in SEARCH_ATTRIBUTES.items()]
         command += [f"--dynamic-config-value={name}={_LIMIT}" for name in _LIMITS]
+        command += [f'--dynamic-config-value={name}="{span}"' for name, span in _KEEP_ALIVE.items()]
         if self.ui_port is None:
             return [*command, "--headless"]
         return [*command, f"--ui-port={self.ui_port}", "--ui-disable-news-fetch"]

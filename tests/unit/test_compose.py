@@ -195,7 +195,8 @@ def test_the_cluster_has_the_limits_of_the_embedded_server() -> None:
     given = yaml.safe_load((ROOT / "deploy/temporal-dynamic-config.yaml").read_text())
     command = TemporalServer(file=Path("unused"), port=1).command()
     option = "--dynamic-config-value="
-    wanted = dict(one.removeprefix(option).split("=") for one in command if one.startswith(option))
+    options = [one.removeprefix(option) for one in command if one.startswith(option)]
+    wanted = dict(one.replace('"', "").split("=") for one in options)
     assert {name: str(value["value"]) for name, (value,) in given.items()} == wanted
 
 
