@@ -150,7 +150,8 @@ class _Checking:
                 self._occurrence(task, window, row)
                 started += [(window, row)] * row.ran
         self._caught_up(task, dealt_with, by_due)
-        if task.observed:
+        blamed = {one.kind for one in self.violations if one.task_id == task.task_id}
+        if task.observed and not blamed & {Broken.LATE, Broken.EARLY}:  # else it is said already
             self._seen_in_windows(task, started)
 
     def request(self, asked: Asked) -> None:
