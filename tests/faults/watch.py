@@ -251,6 +251,10 @@ class Watch:
         lost = await self._lost_attempts(rows)
         return self._history(rows, stored, lost, last)
 
+    def latest(self) -> list[Row]:
+        """The log as it was read last."""
+        return list(self._samples[-1].rows.values())
+
     async def calls(self) -> list[Call]:
         found = await asyncio.to_thread(read_calls, self.cluster.seen)
         return [one for one in found if one.key.startswith(self.prefix)]
