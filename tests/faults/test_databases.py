@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -88,7 +89,7 @@ async def test_postgres_has_no_connection_left(cluster: Cluster, scenario: Scena
         url = cluster.postgres_server.url()
         for part in cluster.ours:  # they hold connections: from now on they need new ones
             cluster.links[part.name, "postgres"].drop()
-        with taking_all_connections(url) as taken:
+        async with taking_all_connections(url) as taken:
             assert taken > 100
             await asyncio.sleep(20)
         await asyncio.sleep(3)
@@ -155,15 +156,20 @@ def fill(cluster: Cluster, disk: Path) -> None:
         connection.execute(fills)
 
 
-@contextmanager
-def taking_all_connections(url: str) -> Iterator[int]:
+@asynccontextmanager
+async def taking_all_connections(url: str) -> AsyncIterator[int]:
     """Every connection that a server gives, but for the few that it keeps for its superuser."""
-    held = []
-    try:
-        while True:
-            held.append(psycopg.connect(url, autocommit=True))
-    except psycopg.OperationalError as error:
-        assert "too many" in str(error) or "remaining connection slots" in str(error)
+
+    def take() -> list[psycopg.Connection[Any]]:
+        held = []
+        try:
+            while True:
+                held.append(psycopg.connect(url, autocommit=True))
+        except psycopg.OperationalError as error:
+            assert "too many" in str(error) or "remaining connection slots" in str(error)
+        return held
+
+    held = await asyncio.to_thread(take)  # the links must not stand still
     try:
         yield len(held)
     finally:

@@ -247,9 +247,10 @@ class Watch:
         """All that is known now."""
         await self._all_in_step()
         rows = await self._sample()
+        samples = list(self._samples)  # none that was read after these rows
         stored = await self._stored()
         lost = await self._lost_attempts(rows)
-        return self._history(rows, stored, lost, last)
+        return replace(self._history(rows, stored, lost, last), samples=samples)
 
     def latest(self) -> list[Row]:
         """The log as it was read last."""
@@ -284,7 +285,6 @@ class Watch:
             rows=rows,
             until=last,
             calls=[one for one in seen if one.key.startswith(self.prefix)],
-            samples=list(self._samples),
             asked=list(self.asked),
             outages=list(self.outages),
             lost_attempts=lost,
