@@ -8,14 +8,13 @@ Beyond it the log is held against what was seen, and against itself as it was re
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from itertools import pairwise
 
 from onthedot.run import RunStatus, Trigger, due_at_of
 from onthedot.task import OverlapPolicy, TaskState
 from tests.faults.history import Asked, Call, History, Registered, Row, Sample
+from tests.faults.verdict import Broken, Figures, Verdict, Violation, at, words
 from tests.faults.windows import PROMISED, Window, match, windows
 
 #: The observer's clock and the worker's are one, but neither is read at the very instant.
@@ -25,62 +24,6 @@ _HEARD_OF = timedelta(seconds=2)
 
 _BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
 _QUEUES = (OverlapPolicy.QUEUE_ONE, OverlapPolicy.QUEUE_ALL, OverlapPolicy.CANCEL_RUNNING)
-
-
-class Broken(StrEnum):
-    """A promise that was not kept."""
-
-    LOST = "lost"  # a due time without a row
-    UNFINISHED = "unfinished"  # its row has no end
-    LATE = "late"  # it started after its deadline
-    EARLY = "early"  # it started before it was due
-    NOT_RUN = "not run"  # its row says that it did not run, and there was no reason for that
-    RAN = "ran"  # it ran although it was not to run
-    ENDED_BADLY = "ended badly"  # it ran, and its action did not end as it always does
-    TWO_ROWS = "two rows"  # an occurrence has more than one row
-    UNCALLED_FOR = "uncalled for"  # a row that belongs to no due time and no request
-    DOUBLED = "doubled"  # seen more often than its attempts, and those that were lost, explain
-    UNSEEN = "unseen"  # the log says that it ran, and nobody outside has seen it
-    UNLOGGED = "unlogged"  # it was seen outside, and the log does not say so
-    BACKWARDS = "backwards"  # a row changed after its end, or vanished
-    FORGOTTEN = "forgotten"  # a registration that was acknowledged is not there
-    REGISTERED_TWICE = "registered twice"  # one registration made two tasks
-
-
-@dataclass(frozen=True, kw_only=True)
-class Violation:
-    kind: Broken
-    task_id: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.task_id}: {self.text}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What was judged. Lags are in seconds, counted from when something could run the task."""
-
-    occurrences: int
-    runs: int
-    calls: int
-    skipped: int
-    missed: int
-    worst_lag: float
-    p50: float
-    p99: float
-    lost: int
-    doubled: int
-    lost_attempts: int  # repeats after an attempt whose worker was lost
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    violations: list[Violation]
-    figures: Figures
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.violations)) or "all promises were kept"
 
 
 def check(history: History) -> Verdict:
@@ -144,7 +87,7 @@ class _Checking:
             self._expected.add((task.task_id, window.due_at))
             own = by_due[window.due_at]
             if len(own) > 1:
-                what = f"due {_at(window.due_at)} has {len(own)} rows: {_words(own)}"
+                what = f"due {at(window.due_at)} has {len(own)} rows: {words(own)}"
                 self._blame(Broken.TWO_ROWS, task.task_id, what)
             if row := self._only(task, window, own):
                 self._occurrence(task, window, row)
@@ -193,14 +136,14 @@ class _Checking:
             task_id = key.partition(".")[0]
             if row is None:
                 if self._is_judged(key):
-                    what = f"{key} was seen at {_at(calls[0].at)}: the log has no row of it"
+                    what = f"{key} was seen at {at(calls[0].at)}: the log has no row of it"
                     self._blame(Broken.UNLOGGED, task_id, what)
                 continue
             if row.task_id not in self._tasks or row.due_at > self._history.until:
                 continue
             self._often_enough(row, calls)
             if not row.ran and row.status.is_final:
-                what = f"{key} was seen at {_at(calls[0].at)}: the log says {_words([row])}"
+                what = f"{key} was seen at {at(calls[0].at)}: the log says {words([row])}"
                 self._blame(Broken.UNLOGGED, task_id, what)
 
     def samples(self) -> None:
@@ -213,10 +156,10 @@ class _Checking:
                 if after is before:
                     continue
                 if after is None:
-                    what = f"{run_id}, {before.status} at {_at(earlier.at)}, has vanished"
+                    what = f"{run_id}, {before.status} at {at(earlier.at)}, has vanished"
                     self._blame(Broken.BACKWARDS, before.task_id, what)
                 elif _rank(after) < _rank(before) or (before.status.is_final and after != before):
-                    what = f"{run_id}: {_words([before])} became {_words([after])}"
+                    what = f"{run_id}: {words([before])} became {words([after])}"
                     self._blame(Broken.BACKWARDS, before.task_id, what)
 
     def figures(self) -> Figures:
@@ -241,19 +184,19 @@ class _Checking:
         if own:
             return own[0]
         if TaskState.DELETED not in window.states:
-            what = f"due {_at(window.due_at)}: the log has no row of it"
+            what = f"due {at(window.due_at)}: the log has no row of it"
             self._blame(Broken.LOST, task.task_id, what)
         return None
 
     def _occurrence(self, task: Registered, window: Window, row: Row) -> None:
         self._judged.append(row)
         if not row.status.is_final:
-            what = f"due {_at(window.due_at)} is {row.status}, and nothing goes on any more"
+            what = f"due {at(window.due_at)} is {row.status}, and nothing goes on any more"
             self._blame(Broken.UNFINISHED, task.task_id, what)
         elif row.ran:
             self._ran(task, window, row)
         elif why_not := self._why_not_run(task, window, row):
-            what = f"due {_at(window.due_at)}: {_words([row])}, but {why_not}"
+            what = f"due {at(window.due_at)}: {words([row])}, but {why_not}"
             self._blame(Broken.NOT_RUN, task.task_id, what)
 
     def _ran(self, task: Registered, window: Window, row: Row) -> None:
@@ -263,17 +206,17 @@ class _Checking:
         could_start_at = max(window.could_start_at, self._free_at(task, row))
         deadline = could_start_at + PROMISED
         self._lags.append(max((started_at - could_start_at).total_seconds(), 0))
-        about = f"due {_at(window.due_at)} started {_at(started_at)}"
+        about = f"due {at(window.due_at)} started {at(started_at)}"
         if started_at < window.due_at - _AT_ONCE:
             self._blame(Broken.EARLY, task.task_id, about)
         if started_at > deadline:
             late = (started_at - window.due_at).total_seconds()
-            what = f"{about}, {late:.3f} s late; the deadline was {_at(deadline)}"
+            what = f"{about}, {late:.3f} s late; the deadline was {at(deadline)}"
             self._blame(Broken.LATE, task.task_id, what)
         if window.states in ({TaskState.PAUSED}, {TaskState.DELETED}):
             self._blame(Broken.RAN, task.task_id, f"{about}: the task was {_states(window)}")
         if row.status not in task.ends:
-            what = f"due {_at(window.due_at)}: {_words([row])}"
+            what = f"due {at(window.due_at)}: {words([row])}"
             self._blame(Broken.ENDED_BADLY, task.task_id, what)
         if task.observed:
             self._seen_when_logged(row)
@@ -333,7 +276,7 @@ class _Checking:
         rows = [by_due[one.due_at][0] for one in dealt_with if one.outages and by_due[one.due_at]]
         caught = [row for row in rows if row.trigger is Trigger.CATCH_UP]
         if keep == "none" and caught:
-            what = f"due {_at(caught[0].due_at)} was caught up, and catch-up keeps none"
+            what = f"due {at(caught[0].due_at)} was caught up, and catch-up keeps none"
             self._blame(Broken.RAN, task.task_id, what)
         if keep != "latest":
             return
@@ -345,7 +288,7 @@ class _Checking:
         ]
         again = [row for row in late if row.trigger is Trigger.CATCH_UP]
         if len(again) > len(self._history.outages):
-            what = f"{len(again)} runs were caught up: {_words(again)}; catch-up keeps the latest"
+            what = f"{len(again)} runs were caught up: {words(again)}; catch-up keeps the latest"
             self._blame(Broken.RAN, task.task_id, what)
         within = task.spec.policies.catch_up.within
         for window in dealt_with:
@@ -354,7 +297,7 @@ class _Checking:
                 if row.status is not RunStatus.MISSED or too_old:
                     continue
                 if not any(later.due_at > row.due_at for later in caught):
-                    what = f"due {_at(row.due_at)} was missed, and none after it was caught up"
+                    what = f"due {at(row.due_at)} was missed, and none after it was caught up"
                     self._blame(Broken.NOT_RUN, task.task_id, what)
 
     def _seen_in_windows(self, task: Registered, started: Sequence[tuple[Window, Row]]) -> None:
@@ -369,10 +312,10 @@ class _Checking:
         firsts = [self._calls[row.run_id][0].at for _, row in started if self._calls[row.run_id]]
         left, too_many = match(opened, firsts)
         for index in left if len(firsts) == len(started) else []:
-            what = f"due {_at(started[index][0].due_at)}: nobody saw a run in its time"
+            what = f"due {at(started[index][0].due_at)}: nobody saw a run in its time"
             self._blame(Broken.UNSEEN, task.task_id, what)
         for number in too_many:
-            what = f"a run was seen at {_at(firsts[number])} for which it was not the time"
+            what = f"a run was seen at {at(firsts[number])} for which it was not the time"
             self._blame(Broken.RAN, task.task_id, what)
 
     def _seen_when_logged(self, row: Row) -> None:
@@ -380,8 +323,8 @@ class _Checking:
         calls = self._calls[row.run_id]
         begun, ended = row.started_at - _AT_ONCE, row.finished_at + _AT_ONCE
         if row.status is RunStatus.SUCCEEDED and not any(begun <= one.at <= ended for one in calls):
-            seen = ", ".join(_at(one.at) for one in calls) or "never"
-            what = f"{row.run_id}: the log says {_words([row])}; it was seen {seen}"
+            seen = ", ".join(at(one.at) for one in calls) or "never"
+            what = f"{row.run_id}: the log says {words([row])}; it was seen {seen}"
             self._blame(Broken.UNSEEN, row.task_id, what)
 
     def _often_enough(self, row: Row, calls: Sequence[Call]) -> None:
@@ -393,7 +336,7 @@ class _Checking:
         self._lost_attempts += min(max(len(calls) - explained, 0), lost)
         if len(calls) > explained + lost:
             what = (
-                f"{row.run_id} was seen {len(calls)} times ({', '.join(_at(one.at) for one in calls)}), "
+                f"{row.run_id} was seen {len(calls)} times ({', '.join(at(one.at) for one in calls)}), "
                 f"with {row.attempt_count} attempts and {lost} that were lost"
             )
             self._blame(Broken.DOUBLED, row.task_id, what)
@@ -422,27 +365,5 @@ def _share(lags: Sequence[float], share: float) -> float:
     return lags[min(int(share * len(lags)), len(lags) - 1)] if lags else 0.0
 
 
-def _at(moment: datetime) -> str:
-    return f"{moment:%H:%M:%S.%f}"[:-3]
-
-
 def _states(window: Window) -> str:
     return " or ".join(sorted(window.states))
-
-
-def _words(rows: Sequence[Row]) -> str:
-    return "; ".join(_row_in_words(row) for row in rows)
-
-
-def _row_in_words(row: Row) -> str:
-    parts = [f"{row.status}"]
-    if row.reason:
-        parts.append(f"({row.reason})")
-    if row.started_at:
-        parts.append(f"from {_at(row.started_at)}")
-    if row.finished_at:
-        parts.append(f"to {_at(row.finished_at)}")
-    return " ".join(parts)
-
-
-__all__ = ["Broken", "Figures", "Verdict", "Violation", "check"]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.faults.checker import Figures, Violation
+from tests.faults.verdict import Figures, Violation
 
 BEGIN, END = "<!-- figures: written by make faults -->", "<!-- end of figures -->"
 

@@ -17,8 +17,8 @@ async def test_a_web_instance_is_killed_in_the_middle_of_registrations(
 ) -> None:
     async with scenario(
         "a web instance SIGKILLed in the middle of 100 registrations, then the other",
-        load="100 tasks, due 8 s after their registration; clients repeat with the same key",
-        promise="each acknowledged task is there, once, and runs on time",
+        load="100 tasks, due 8 s after it; a run asked for now and then; same keys when repeated",
+        promise="what was acknowledged is there, once, and runs on time",
     ) as watch:
         places = asyncio.Semaphore(16)
 
@@ -26,7 +26,14 @@ async def test_a_web_instance_is_killed_in_the_middle_of_registrations(
             async with places:
                 await watch.register(f"new-{number}", {"kind": "once", "in": "8s"})
 
-        registering = asyncio.gather(*map(register, range(100)))
+        async def ask_now_and_then() -> None:
+            idle = {"kind": "once", "at": (now() + timedelta(days=1)).isoformat()}
+            task = await watch.register("on-request", idle, policies={"overlap": "allow"})
+            for _ in range(20):
+                await watch.trigger(task)
+                await asyncio.sleep(0.5)
+
+        registering = asyncio.gather(*map(register, range(100)), ask_now_and_then())
         for web, enough in zip(cluster.webs, (20, 60), strict=True):
             await assert_eventually(lambda: len(watch.tasks) >= enough, within=30, every=0.01)  # noqa: B023
             await web.kill()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from onthedot.run import RunStatus, Trigger, requested_run_id, scheduled_run_id
 from onthedot.task import TaskSpec, TaskState
-from tests.faults.checker import Broken, check
+from tests.faults.checker import check
 from tests.faults.history import (
     Asked,
     Call,
@@ -25,6 +25,7 @@ from tests.faults.history import (
     Sample,
     Stored,
 )
+from tests.faults.verdict import Broken
 from tests.faults.windows import PROMISED, match
 
 BEGAN = datetime(2026, 3, 29, 0, 59, 30, tzinfo=UTC)
