@@ -280,16 +280,34 @@ class Registration:
         ids = [(requested_run_id(task.id, due, request.id), due) for due in due_at]
         orders = [{"run_id": one, "due_at": due.isoformat(), **order} for one, due in ids]
         request.body["orders"] = orders
+        made_before = None
         async with transaction(self._pool) as conn:
             if key and not await tasks.remember_key(conn, key, print_, request.id):
-                return await _runs_of(conn, await _bound(conn, key, print_))
-            await log.insert_waiting(
-                conn, task.id, task.version, order["trigger"], ids, reason=reason
-            )
-            await tasks.insert_request(conn, request, now=datetime.now(UTC))
-            await tasks.tell(conn, task.id, runs=True)
+                made_before = await _bound(conn, key, print_)
+            else:
+                await log.insert_waiting(
+                    conn, task.id, task.version, order["trigger"], ids, reason=reason
+                )
+                await tasks.insert_request(conn, request, now=datetime.now(UTC))
+                await tasks.tell(conn, task.id, runs=True)
+        if made_before:
+            return await self._ask_again(task, made_before)
         await self.send(request)
         return [_waiting(task, one, due, order["trigger"], reason) for one, due in ids]
+
+    async def _ask_again(self, task: Task, request_id: str) -> list[Run]:
+        """The runs of a request that was stored before; it is sent again where they wait.
+
+        The process that stored it may have been lost before it could send it. A finished task has
+        no workflow that would know it again: there it is left to upkeep.
+        """
+        async with connection(self._pool) as conn:
+            runs = await _runs_of(conn, request_id)
+            request = await tasks.get_request(conn, request_id)
+        waits = any(run.status is RunStatus.WAITING for run in runs)
+        if request and waits and task.state is not TaskState.FINISHED:
+            await self.send(request)
+        return runs
 
     async def _subject(self, key: str, print_: str) -> str | None:
         async with connection(self._pool) as conn:
