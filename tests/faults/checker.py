@@ -282,9 +282,7 @@ class _Checking:
             return
         # what was due in the last 10 s of the outage simply runs; on its way it may grow too late
         late = [
-            by_due[one.due_at][0]
-            for one in dealt_with
-            if one.could_start_at - one.due_at > PROMISED and by_due[one.due_at]
+            by_due[one.due_at][0] for one in dealt_with if by_due[one.due_at] and _was_late(one)
         ]
         again = [row for row in late if row.trigger is Trigger.CATCH_UP]
         if len(again) > len(self._history.outages):
@@ -349,6 +347,12 @@ class _Checking:
 
     def _blame(self, kind: Broken, task_id: str, text: str) -> None:
         self.violations.append(Violation(kind=kind, task_id=task_id, text=text))
+
+
+def _was_late(window: Window) -> bool:
+    """Whether it was too late simply to run, as soon as anything could."""
+    healing = [one.healing_from or one.ended_at for one in window.outages]
+    return any(moment - window.due_at > PROMISED for moment in healing)
 
 
 def _rank(row: Row) -> int:

@@ -91,6 +91,7 @@ class Outage:
 
     begun_at: datetime
     ended_at: datetime
+    healing_from: datetime | None = None  # from when on something may have run; else its end
     only_at_most_once: bool = False  # the log was away: runs that must be claimed had to wait
 
 

@@ -20,10 +20,11 @@ async def test_temporal_is_killed_and_comes_back(cluster: Cluster, scenario: Sce
     ) as watch:
         await watch.mix()
         await asyncio.sleep(4)
-        async with watch.outage():
+        async with watch.outage() as heals:
             await cluster.temporal.kill()
             await watch.register("meanwhile", {"kind": "interval", "every": "2s"})
             await asyncio.sleep(2)
+            heals()
             await cluster.temporal.start()
         await asyncio.sleep(5)
 
@@ -39,9 +40,10 @@ async def test_temporal_is_killed_again_and_again(cluster: Cluster, scenario: Sc
         await watch.herd(20, now() + timedelta(seconds=22))
         for _ in range(5):
             await asyncio.sleep(4)
-            async with watch.outage():
+            async with watch.outage() as heals:
                 await cluster.temporal.kill()
                 await asyncio.sleep(1)
+                heals()
                 await cluster.temporal.start()
         await asyncio.sleep(10)
 

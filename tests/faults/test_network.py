@@ -98,11 +98,12 @@ async def test_all_are_cut_off_from_temporal(
         await watch.mix()
         await asyncio.sleep(3)
         away = [*links(cluster, "web", "temporal"), *links(cluster, "worker", "temporal")]
-        async with watch.outage():
+        async with watch.outage() as heals:
             for link in away:
                 getattr(link, fault)()
             await watch.register("meanwhile", {"kind": "interval", "every": "2s"})
             await asyncio.sleep(20)
+            heals()
             for link in away:
                 link.heal()
         await asyncio.sleep(10)

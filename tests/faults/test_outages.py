@@ -28,9 +28,10 @@ async def test_what_was_due_while_no_worker_ran_is_caught_up(
             once = {"kind": "once", "at": (now() + timedelta(seconds=20)).isoformat()}
             await watch.register(f"once-{number}", once, policies=policies)
         await asyncio.sleep(6)
-        async with watch.outage():
+        async with watch.outage() as heals:
             await asyncio.gather(*(worker.kill() for worker in cluster.workers))
             await asyncio.sleep(30)
+            heals()
             await asyncio.gather(*(worker.start() for worker in cluster.workers))
         await asyncio.sleep(8)
 
@@ -49,9 +50,10 @@ async def test_occurrences_older_than_the_catch_up_window_are_missed(
             every = {"kind": "interval", "every": "4s"}
             await watch.register(f"often-{number}", every, policies=policies)
         await asyncio.sleep(6)
-        async with watch.outage():
+        async with watch.outage() as heals:
             await asyncio.gather(*(worker.kill() for worker in cluster.workers))
             await asyncio.sleep(45)
+            heals()
             await asyncio.gather(*(worker.start() for worker in cluster.workers))
         await asyncio.sleep(8)
 
@@ -71,9 +73,10 @@ async def test_one_worker_is_killed_then_both_then_they_come_back(
         await asyncio.sleep(3)
         await one.kill()
         await asyncio.sleep(10)
-        async with watch.outage():
+        async with watch.outage() as heals:
             await other.kill()
             await asyncio.sleep(8)
+            heals()
             await asyncio.gather(one.start(), other.start())
         await asyncio.sleep(5)
 
@@ -108,11 +111,12 @@ async def test_everything_is_killed_at_once_and_started_again(
         await watch.mix()
         await watch.herd(20, now() + timedelta(seconds=12))
         await asyncio.sleep(6)
-        async with watch.outage():
+        async with watch.outage() as heals:
             for part in cluster.parts:
                 part.signal(signal.SIGKILL)
             await asyncio.gather(*(part.ended() for part in cluster.parts))
             await asyncio.sleep(5)
+            heals()
             await cluster.heal()
         await asyncio.sleep(10)
 

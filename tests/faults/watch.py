@@ -5,7 +5,7 @@ import contextlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -207,12 +207,21 @@ class Watch:
         raise AssertionError(f"{method} {path}: no answer within {within} s: {problem}")
 
     @asynccontextmanager
-    async def outage(self, *, only_at_most_once: bool = False) -> AsyncIterator[None]:
-        """Declare that nothing can run within the block, which heals it before it is left."""
+    async def outage(self, *, only_at_most_once: bool = False) -> AsyncIterator[Callable[[], None]]:
+        """Declare that nothing can run within the block, which heals it before it is left.
+
+        It calls what it gets as it begins to heal.
+        """
         begun_at = now()
-        yield
+        healing: list[datetime] = []
+        yield lambda: healing.append(now())
         self.outages.append(
-            Outage(begun_at=begun_at, ended_at=now(), only_at_most_once=only_at_most_once)
+            Outage(
+                begun_at=begun_at,
+                ended_at=now(),
+                healing_from=healing[0] if healing else None,
+                only_at_most_once=only_at_most_once,
+            )
         )
 
     # what is seen

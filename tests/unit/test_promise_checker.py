@@ -152,6 +152,14 @@ def test_after_an_outage_the_latest_run_alone_is_caught_up() -> None:
     assert kinds(history(made, *two, until=30, outages=out(7, 40))) == {Broken.RAN}
 
 
+def test_what_was_not_late_when_healing_began_may_be_caught_up_beside_the_latest() -> None:
+    made = task(catch_up={"keep": "latest"})
+    rows = [ran(5), missed(10), caught_up(15, 15), caught_up(20, 15)]
+    assert kinds(history(made, *rows, until=20, outages=out(7, 35))) == {Broken.RAN}
+    healing = out(7, 35, healing_from=after(29))
+    assert not kinds(history(made, *rows, until=20, outages=healing))
+
+
 def test_catch_up_of_all_runs_one_after_the_other() -> None:
     made = task(catch_up={"keep": "all"})
     rows = [
