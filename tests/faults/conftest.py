@@ -90,4 +90,4 @@ def pytest_terminal_summary(
     terminalreporter.section("promises")
     terminalreporter.write_line(summary(findings, command))
     if page := config.getoption("--page", default=None):
-        write_page(page, findings, "make faults")
+        write_page(page, findings, command)
