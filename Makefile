@@ -16,7 +16,7 @@ QUIETLY := awk -v watched="$$(test -t 2 && echo yes || true)" \
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: help up test check format bench docs constraints browser clean
+.PHONY: help up test check format bench faults docs constraints browser clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ format: $(VENV)/.installed-dev ## format the code, and repair what ruff can
 
 bench: $(VENV)/.installed-dev ## thousands of tasks due at once, beside a control (ARGS="--tasks 2000")
 	@$(BIN)/python -m bench.herd $(ARGS)
+
+faults: $(VENV)/.installed-dev ## kill, stop and cut off every part under load (ARGS="-k postgres")
+	@$(BIN)/python -m pytest tests/faults -m "fast or long" $(if $(ARGS),,--page docs/reliability.md) $(ARGS)
 
 docs: $(VENV)/.installed-dev ## write docs/settings.md from the settings themselves
 	@$(BIN)/python docs/settings_page.py

@@ -93,8 +93,9 @@ class Requests:
         task = await self._task(task_id)
         print_ = fingerprint("backfill", [task_id, start, end, which, order, at_once])
         async with connection(self._pool) as conn:
-            if before := await subject_of(conn, key, print_):
-                return await _runs_of(conn, before)
+            before = await subject_of(conn, key, print_)
+        if before:
+            return await self._ask_again(task, before)
         if not 1 <= at_once <= backfills.MOST_AT_ONCE:
             remedy = f"give 1 to {backfills.MOST_AT_ONCE}"
             raise InvalidInput(FieldError("at_once", at_once, "out of range", remedy))
@@ -211,22 +212,38 @@ class Requests:
             for one, due in ids
         ]
         async with transaction(self._pool) as conn:
-            if before := await bind(conn, key, print_, request.id):
-                return await _runs_of(conn, before)
-            await log.insert_waiting(
-                conn,
-                task.id,
-                task.version,
-                trigger,
-                ids,
-                by=request.created_by,
-                reason=request.reason,
-                arguments=own["arguments"],
-            )
-            await tasks.insert_request(conn, request, now=datetime.now(UTC))
-            await tasks.tell(conn, task.id, runs=True)
+            before = await bind(conn, key, print_, request.id)
+            if not before:
+                await log.insert_waiting(
+                    conn,
+                    task.id,
+                    task.version,
+                    trigger,
+                    ids,
+                    by=request.created_by,
+                    reason=request.reason,
+                    arguments=own["arguments"],
+                )
+                await tasks.insert_request(conn, request, now=datetime.now(UTC))
+                await tasks.tell(conn, task.id, runs=True)
+        if before:
+            return await self._ask_again(task, before)
         await self._tell(request)
         return [_waiting(task, one, due, trigger, request) for one, due in ids]
+
+    async def _ask_again(self, task: Task, request_id: str) -> list[Run]:
+        """The runs of a request that was stored before; it is sent again where they wait.
+
+        The process that stored it may have been lost before it could send it. A finished task has
+        no workflow that would know it again: there it is left to upkeep.
+        """
+        async with connection(self._pool) as conn:
+            runs = await _runs_of(conn, request_id)
+            request = await tasks.get_request(conn, request_id)
+        waits = any(run.status is RunStatus.WAITING for run in runs)
+        if request and waits and task.state is not TaskState.FINISHED:
+            await self._tell(request)
+        return runs
 
 
 def _request(kind: str, task_id: str, body: dict[str, Any], by: str, reason: str | None) -> Request:

@@ -1,6 +1,7 @@
 """The embedded Temporal: the dev server on a SQLite file, run as our child."""
 
 import asyncio
+import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -34,20 +35,21 @@ _LIMITS = (
     "system.visibilityPersistenceMaxWriteQPS",
 )
 _LIMIT = 20_000
-# One queue of runs is one partition here, so that its urgent ones come before all others; and its
-# fairness keys hold as soon as a run has one.
-_IN_ORDER = {
-    "matching.numTaskqueueReadPartitions": "1",
-    "matching.numTaskqueueWritePartitions": "1",
-    "matching.autoEnableV2": "true",
+# What else differs from the server's own, as it is written in JSON.
+_SETTINGS: Mapping[str, int | bool | str] = {
+    # One queue of runs is one partition here, so that its urgent ones come before all others; and
+    # its fairness keys hold as soon as a run has one.
+    "matching.numTaskqueueReadPartitions": 1,
+    "matching.numTaskqueueWritePartitions": 1,
+    "matching.autoEnableV2": True,
+    # A workflow whose workers have the wrong code is named as such after three tries, and is tried
+    # again within a minute, so that it goes on soon after they are taken back.
+    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": 3,
+    "history.workflowTaskRetryMaxInterval": "60s",
+    # A worker that hangs answers no ping. Its open polls would be given tasks for another minute.
+    "frontend.keepAliveTime": "2s",
+    "frontend.keepAliveTimeout": "3s",
 }
-
-# A workflow whose workers have the wrong code is named as such after three tries, and is tried
-# again within a minute, so that it goes on soon after they are taken back.
-_WHEN_SUSPENDED = (
-    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=3",
-    'history.workflowTaskRetryMaxInterval="60s"',
-)
 
 
 def find(program: str = "temporal") -> str:
@@ -83,8 +85,10 @@ class TemporalServer:
         command += [f"--sqlite-pragma={pragma}" for pragma in _PRAGMAS]
         command += [f"--search-attribute={name}={kind}" for name, kind in SEARCH_ATTRIBUTES.items()]
         command += [f"--dynamic-config-value={name}={_LIMIT}" for name in _LIMITS]
-        command += [f"--dynamic-config-value={value}" for value in _WHEN_SUSPENDED]
-        command += [f"--dynamic-config-value={name}={value}" for name, value in _IN_ORDER.items()]
+        command += [
+            f"--dynamic-config-value={name}={json.dumps(value)}"
+            for name, value in _SETTINGS.items()
+        ]
         if self.ui_port is None:
             return [*command, "--headless"]
         return [*command, f"--ui-port={self.ui_port}", "--ui-disable-news-fetch"]

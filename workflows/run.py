@@ -24,7 +24,7 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=8)
 _MARGIN = timedelta(seconds=60)
 #: What the machinery gets wrong (a lost worker, a full one) is tried again until it succeeds.
 _MACHINERY = RetryPolicy(
-    initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10)
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10)
 )
 
 

@@ -8,9 +8,9 @@ from temporalio.exceptions import ActivityError
 
 from activities.upkeep import Upkeep
 
-EVERY = timedelta(seconds=10)
+EVERY = timedelta(seconds=5)
 #: So many rounds are an hour; each hour has its own chores, and its own history.
-_ROUNDS = 360
+_ROUNDS = 720
 _ONE_TRY = RetryPolicy(maximum_attempts=1)
 
 

@@ -6,6 +6,7 @@ again changes nothing.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.01
 _MOST_ENTRIES = 500
 _WITHIN_SECONDS = 3.0
+_BETWEEN_LOOKS = 0.5  # whether Postgres is back
 _TOLD_TASKS = 50
 
 
@@ -55,7 +57,7 @@ class RunLog:
         self._arrived = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
         self._months: set[tuple[int, int]] = set()
-        self._failed_at = float("-inf")
+        self._is_away = False
         metrics.BACKLOG.labels("flusher").set_function(
             lambda: sum(len(entry.runs) for entry in self._entries)
         )
@@ -75,9 +77,10 @@ class RunLog:
 
         Raise DatabaseUnavailable when they could not be written: write them again later.
         """
-        # Straight after a failure nobody waits for the next one: a workflow has better to do.
-        if asyncio.get_running_loop().time() - self._failed_at < 0.5:
-            raise DatabaseUnavailable("Postgres did not answer a moment ago")
+        # Nobody waits for a Postgres that is known to be away: the timers of a workflow stand still
+        # as long as it waits for its row to be written.
+        if self._is_away:
+            raise DatabaseUnavailable("Postgres does not answer")
         entry = _Entry(runs, progress, asyncio.get_running_loop().create_future())
         self._entries.append(entry)
         self._arrived.set()
@@ -111,15 +114,28 @@ class RunLog:
     async def _flush_for_ever(self) -> None:
         while True:
             await self._arrived.wait()
+            if self._is_away:
+                self._answer(self._entries, DatabaseUnavailable("Postgres does not answer"))
+                self._entries.clear()
+                await self._wait_until_back()
             await asyncio.sleep(_GATHER_SECONDS)
             entries, self._entries = self._entries[:_MOST_ENTRIES], self._entries[_MOST_ENTRIES:]
             if not self._entries:
                 self._arrived.clear()
             try:
-                await self._flush(entries)
+                if entries:
+                    await self._flush(entries)
             except asyncio.CancelledError:
                 self._answer(entries, DatabaseUnavailable("the log was closed"))
                 raise
+
+    async def _wait_until_back(self) -> None:
+        while self._is_away:
+            await asyncio.sleep(_BETWEEN_LOOKS)
+            with contextlib.suppress(DatabaseUnavailable):
+                async with connection(self._pool, within=_WITHIN_SECONDS) as conn:
+                    await conn.execute("SELECT 1")
+                self._is_away = False
 
     async def _flush(self, entries: list[_Entry]) -> None:
         began = time.perf_counter()
@@ -127,7 +143,8 @@ class RunLog:
             await self._write_all(entries)
         except DatabaseUnavailable as error:
             _measured(began, "away")
-            self._failed_at = asyncio.get_running_loop().time()
+            self._is_away = True
+            self._arrived.set()  # for the flusher to look when it is back
             self._answer(entries, error)
         except Exception as error:  # whatever it is, the flusher goes on: all writers wait for it
             _measured(began, "refused")

@@ -138,22 +138,6 @@ async def test_a_run_whose_worker_is_killed_is_run_again_and_ends_in_one_row(
     assert len(started_by()) == 2
 
 
-async def test_occurrences_during_an_outage_of_postgres_have_their_rows(stack: Running) -> None:
-    names = [f"steady-{number}" for number in range(5)]
-    for name in names:
-        await _register(stack, name, schedule={"kind": "interval", "every": "2s"})
-    for name in names:
-        await _has_final_rows(stack, name, after=datetime.min.replace(tzinfo=UTC), count=2)
-    lock = stack.folder / "postgres" / "data" / "postmaster.pid"
-    killed_at = datetime.now(UTC)
-    os.kill(int(lock.read_text(encoding="ascii").split("\n", 1)[0]), signal.SIGKILL)
-    for name in names:
-        rows = await _has_final_rows(stack, name, after=killed_at, count=4)
-        _assert_each_occurrence_has_one_row(rows)
-        assert {row["status"] for row in rows} == {"succeeded"}, rows
-    assert "postgres was ended by SIGKILL" in stack.text()
-
-
 async def test_a_stack_killed_whole_comes_back_with_its_tasks_and_its_log(folder: Path) -> None:
     place = folder / "whole"
     place.mkdir()

@@ -205,6 +205,24 @@ async def test_a_request_that_no_worker_took_is_sent_again_and_runs_once(stage: 
         await stage.delete(task_id)
 
 
+async def test_a_request_that_is_repeated_with_its_key_is_sent_again_at_once(stage: Stage) -> None:
+    """The web instance that stored it was lost before it could send it: upkeep comes later."""
+    task_id = await stage.register(_id(), every(3600))
+    run = await stage.registration.trigger(task_id, by=BY, key=task_id)
+    assert not await _is_sent(stage, task_id)  # there was no worker to take it
+    async with stage.worker():
+
+        async def repeated() -> bool:
+            again = await stage.registration.trigger(task_id, by=BY, key=task_id)
+            assert again.run_id == run.run_id
+            return await _is_sent(stage, task_id)
+
+        await assert_eventually(repeated, within=20)
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED)
+        assert [one.run_id for one in await stage.rows(task_id)] == [run.run_id]
+        await stage.delete(task_id)
+
+
 @pytest.mark.parametrize("again", [1, 100])
 async def test_the_same_request_runs_once_however_often_it_is_sent(
     stage: Stage, tmp_path: Path, again: int

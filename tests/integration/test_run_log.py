@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,6 +16,8 @@ from onthedot.errors import DatabaseUnavailable, NotFound
 from onthedot.run import Attempt, Output, Run, RunStatus, Trigger, scheduled_run_id
 from onthedot.settings import Settings
 from onthedot.task import HttpAction, IntervalSchedule, Task, TaskSpec, TaskState
+from tests.faults.network import Link
+from tests.services import assert_eventually
 
 DUE = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TASK = "task-1"
@@ -186,6 +189,46 @@ async def test_an_entry_that_is_refused_holds_up_no_other(log: RunLog, pool: Poo
     assert (await task(pool)).run_count == 2
     with pytest.raises(NotFound):
         await stored(pool, 0)
+
+
+async def test_nobody_waits_for_a_postgres_that_is_known_to_be_away(database_url: str) -> None:
+    """A workflow whose row waits to be written fires no timer."""
+    loop = asyncio.get_running_loop()
+    async with Link(port_of(database_url)).listening() as link:
+        far = await open_pool(Settings(database_url=with_port(database_url, link.port)))
+        async with RunLog(far) as log:
+            await log.write([run(0)])
+            link.swallow()
+            with pytest.raises(DatabaseUnavailable):
+                await log.write([run(1)])
+            begun = loop.time()
+            for _ in range(20):
+                with pytest.raises(DatabaseUnavailable):
+                    await log.write([run(1)])
+                await asyncio.sleep(0.1)
+            assert loop.time() - begun < 20 * 0.1 + 1
+            link.heal()
+            await assert_eventually(lambda: written(log, run(1)), within=20)
+        assert (await stored(far, 1)).status is RunStatus.SUCCEEDED
+        await far.close()
+
+
+async def written(log: RunLog, one: Run) -> bool:
+    try:
+        await log.write([one])
+    except DatabaseUnavailable:
+        return False
+    return True
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+def with_port(url: str, port: int) -> str:
+    return url.replace(f":{port_of(url)}/", f":{port}/")
 
 
 async def test_a_claim_is_given_once(log: RunLog, pool: Pool) -> None:

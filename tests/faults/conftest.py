@@ -1,0 +1,93 @@
+"""The cluster of all scenarios, the frame that each is played in, and their report."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests import services
+from tests.faults.checker import check
+from tests.faults.cluster import Cluster, running_cluster
+from tests.faults.report import Finding, summary, write_page
+from tests.faults.watch import Watch, now, watching
+
+_FINDINGS = pytest.StashKey[list[Finding]]()
+Scenario = Callable[..., AbstractAsyncContextManager[Watch]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--page", type=Path, help="write what the scenarios found into this page")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FINDINGS] = []
+
+
+@pytest.fixture(scope="session")
+async def shared_cluster() -> AsyncIterator[Cluster]:
+    with services.temporary_folder() as folder:
+        async with running_cluster(folder, SHUTDOWN_GRACE="10s") as cluster:
+            yield cluster
+
+
+@pytest.fixture
+async def cluster(shared_cluster: Cluster) -> Cluster:
+    """All of it, and well, whatever the test before has left behind."""
+    await shared_cluster.heal()
+    return shared_cluster
+
+
+@pytest.fixture
+def scenario(cluster: Cluster, request: pytest.FixtureRequest) -> Scenario:
+    """Play something to the cluster, then judge it: ``async with scenario(...) as watch``.
+
+    The block registers a load, does harm and heals it. What is due until ``judged_for`` seconds
+    after it must be as it was promised; that is written down, and the test fails where it is not.
+    """
+    findings = request.config.stash[_FINDINGS]
+
+    @asynccontextmanager
+    async def playing(
+        fault: str, *, load: str, promise: str, judged_for: float = 3, settles_within: float = 90
+    ) -> AsyncIterator[Watch]:
+        begun = time.monotonic()
+        findings.append(
+            Finding(
+                fault=fault, load=load, promise=promise, seconds=0, figures=None,
+                broke_off="the scenario broke off",
+            )
+        )  # fmt: skip
+        async with watching(cluster) as watch:
+            yield watch
+            last = now() + timedelta(seconds=judged_for)
+            await watch.settled(last, within=settles_within)
+            verdict = check(await watch.history(last))
+            await watch.delete_all()
+        findings[-1] = Finding(
+            fault=fault,
+            load=load,
+            promise=promise,
+            seconds=time.monotonic() - begun,
+            figures=verdict.figures,
+            violations=verdict.violations,
+        )
+        assert not verdict.violations, f"{verdict}\n\n{cluster.said()}"
+        assert verdict.figures.runs, "nothing ran"
+
+    return playing
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    findings = config.stash[_FINDINGS]
+    if not findings:
+        return
+    command = f"pytest {' '.join(map(str, config.invocation_params.args))}"
+    terminalreporter.section("promises")
+    terminalreporter.write_line(summary(findings, command))
+    if page := config.getoption("--page", default=None):
+        write_page(page, findings, command)

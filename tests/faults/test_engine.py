@@ -1,0 +1,76 @@
+"""Temporal is killed; then nothing can run until it is back."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from onthedot.task import TaskState
+from tests.faults.cluster import Cluster
+from tests.faults.conftest import Scenario
+from tests.faults.watch import Watch, now
+
+
+@pytest.mark.fast
+async def test_temporal_is_killed_and_comes_back(cluster: Cluster, scenario: Scenario) -> None:
+    async with scenario(
+        "Temporal SIGKILLed, back after 3 s",
+        load="the mix; a task is registered meanwhile",
+        promise="on time after the recovery, the registration stands",
+    ) as watch:
+        await watch.mix()
+        await asyncio.sleep(4)
+        async with watch.outage() as heals:
+            await cluster.temporal.kill()
+            await watch.register("meanwhile", {"kind": "interval", "every": "2s"})
+            await asyncio.sleep(2)
+            heals()
+            await cluster.temporal.start()
+        await asyncio.sleep(5)
+
+
+@pytest.mark.long
+async def test_temporal_is_killed_again_and_again(cluster: Cluster, scenario: Scenario) -> None:
+    async with scenario(
+        "Temporal SIGKILLed five times",
+        load="the mix, 20 tasks due at once",
+        promise="on time after each recovery",
+    ) as watch:
+        await watch.mix()
+        await watch.herd(20, now() + timedelta(seconds=22))
+        for _ in range(5):
+            await asyncio.sleep(4)
+            async with watch.outage() as heals:
+                await cluster.temporal.kill()
+                await asyncio.sleep(1)
+                heals()
+                await cluster.temporal.start()
+        await asyncio.sleep(10)
+
+
+@pytest.mark.long
+async def test_changes_reach_a_task_that_often_continues_as_new(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    """Each pause and resume is an Update; some hundreds of them fill several histories."""
+    async with scenario(
+        "600 changes while the workflow continues as new",
+        load="3 tasks, each every 1 s",
+        promise="on time unless paused, no change lost",
+        settles_within=120,
+    ) as watch:
+        tasks = [
+            await watch.register(f"changed-{number}", {"kind": "interval", "every": "1s"})
+            for number in range(3)
+        ]
+        await asyncio.gather(*(_change_often(watch, task.task_id, 100) for task in tasks))
+        for task in tasks:
+            stored = await watch.call("GET", f"/tasks/{task.task_id}")
+            assert stored["version"] == 201
+            assert stored["state"] == "active"
+
+
+async def _change_often(watch: Watch, task_id: str, times: int) -> None:
+    for _ in range(times):
+        for state in (TaskState.PAUSED, TaskState.ACTIVE):
+            await watch.change(watch.tasks[task_id], state)

@@ -1,0 +1,128 @@
+"""The network between our processes and the two services is slow, broken, or loses answers."""
+
+import asyncio
+
+import pytest
+
+from tests.faults.cluster import Cluster
+from tests.faults.conftest import Scenario
+from tests.faults.network import Link
+
+
+def links(cluster: Cluster, kind: str, behind: str) -> list[Link]:
+    """Those between all of a kind and a service."""
+    return [
+        link
+        for (name, service), link in cluster.links.items()
+        if name.startswith(kind) and service == behind
+    ]
+
+
+@pytest.mark.fast
+async def test_answers_are_lost_after_what_was_asked_is_done(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    """A commit whose answer is lost looks like one that failed; clients and workers repeat it."""
+    async with scenario(
+        "answers of Postgres and Temporal lost for 6 s, by turns, on all links",
+        load="the mix; 30 registrations that are repeated with the same key",
+        promise="nothing twice, all rows",
+    ) as watch:
+        await watch.mix()
+        at_risk = [*links(cluster, "web", "postgres"), *links(cluster, "worker", "postgres")]
+        at_risk += links(cluster, "web", "temporal")
+        registering = [
+            asyncio.create_task(watch.register(f"repeated-{number}", {"kind": "once", "in": "8s"}))
+            for number in range(30)
+        ]
+        for _ in range(6):
+            for link in at_risk:
+                link.lose_answers()
+            await asyncio.sleep(0.5)
+            for link in at_risk:
+                link.heal()
+            await asyncio.sleep(0.5)
+        await asyncio.gather(*registering)
+        assert sum(link.lost_answers for link in at_risk) > 3
+        await asyncio.sleep(8)
+
+
+@pytest.mark.fast
+async def test_a_worker_that_is_cut_off_from_the_engine_leaves_its_runs_to_the_other(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    async with scenario(
+        "the link of a worker to Temporal swallows everything for 13 s",
+        load="the mix",
+        promise="on time, rows as they were",
+    ) as watch:
+        await watch.mix()
+        await asyncio.sleep(3)
+        cluster.links["worker-1", "temporal"].swallow()
+        await asyncio.sleep(13)
+        cluster.links["worker-1", "temporal"].heal()
+        await asyncio.sleep(5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["cut", "swallow"])
+async def test_all_are_cut_off_from_postgres(
+    cluster: Cluster, scenario: Scenario, fault: str
+) -> None:
+    async with scenario(
+        f"all links to Postgres {fault} for 20 s",
+        load="the mix",
+        promise="on time, all rows afterwards",
+    ) as watch:
+        await watch.mix()
+        await asyncio.sleep(3)
+        away = [*links(cluster, "web", "postgres"), *links(cluster, "worker", "postgres")]
+        for link in away:
+            getattr(link, fault)()
+        await asyncio.sleep(20)
+        for link in away:
+            link.heal()
+        await asyncio.sleep(5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["cut", "swallow"])
+async def test_all_are_cut_off_from_temporal(
+    cluster: Cluster, scenario: Scenario, fault: str
+) -> None:
+    async with scenario(
+        f"all links to Temporal {fault} for 20 s",
+        load="the mix; a task is registered meanwhile",
+        promise="on time after the recovery, the registration stands",
+    ) as watch:
+        await watch.mix()
+        await asyncio.sleep(3)
+        away = [*links(cluster, "web", "temporal"), *links(cluster, "worker", "temporal")]
+        async with watch.outage() as heals:
+            for link in away:
+                getattr(link, fault)()
+            await watch.register("meanwhile", {"kind": "interval", "every": "2s"})
+            await asyncio.sleep(20)
+            heals()
+            for link in away:
+                link.heal()
+        await asyncio.sleep(10)
+
+
+@pytest.mark.long
+async def test_a_slow_network_makes_nothing_late(cluster: Cluster, scenario: Scenario) -> None:
+    async with scenario(
+        "50 ms on each way of each link for 30 s, connections dropped every 3 s",
+        load="the mix",
+        promise="on time",
+    ) as watch:
+        await watch.mix()
+        for link in cluster.links.values():
+            link.delay = 0.05
+        for _ in range(10):
+            await asyncio.sleep(3)
+            for link in cluster.links.values():
+                link.drop()
+        for link in cluster.links.values():
+            link.heal()
+        await asyncio.sleep(3)

@@ -1,0 +1,143 @@
+"""Everything that could run a task is away for a while, or everything is at once."""
+
+import asyncio
+import signal
+from datetime import timedelta
+
+import pytest
+
+from tests.faults.cluster import Cluster
+from tests.faults.conftest import Scenario
+from tests.faults.watch import now
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("keep", ["all", "latest", "none"])
+async def test_what_was_due_while_no_worker_ran_is_caught_up(
+    cluster: Cluster, scenario: Scenario, keep: str
+) -> None:
+    async with scenario(
+        "all workers SIGKILLed for 30 s",
+        load=f"5 tasks, each every 4 s, 5 due at once meanwhile; catch-up keeps {keep}",
+        promise=f"{keep} caught up within 10 s of the recovery",
+    ) as watch:
+        policies = {"catch_up": {"keep": keep}}
+        for number in range(5):
+            every = {"kind": "interval", "every": "4s"}
+            await watch.register(f"often-{number}", every, policies=policies)
+            once = {"kind": "once", "at": (now() + timedelta(seconds=20)).isoformat()}
+            await watch.register(f"once-{number}", once, policies=policies)
+        await asyncio.sleep(6)
+        async with watch.outage() as heals:
+            await asyncio.gather(*(worker.kill() for worker in cluster.workers))
+            await asyncio.sleep(30)
+            heals()
+            await asyncio.gather(*(worker.start() for worker in cluster.workers))
+        await asyncio.sleep(8)
+
+
+@pytest.mark.long
+async def test_occurrences_older_than_the_catch_up_window_are_missed(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    async with scenario(
+        "all workers SIGKILLed for 45 s",
+        load="3 tasks, each every 4 s; catch-up within 15 s",
+        promise="older ones are missed, with the reason",
+    ) as watch:
+        policies = {"catch_up": {"keep": "all", "within": "15s"}}
+        for number in range(3):
+            every = {"kind": "interval", "every": "4s"}
+            await watch.register(f"often-{number}", every, policies=policies)
+        await asyncio.sleep(6)
+        async with watch.outage() as heals:
+            await asyncio.gather(*(worker.kill() for worker in cluster.workers))
+            await asyncio.sleep(45)
+            heals()
+            await asyncio.gather(*(worker.start() for worker in cluster.workers))
+        await asyncio.sleep(8)
+
+
+@pytest.mark.long
+async def test_one_worker_is_killed_then_both_then_they_come_back(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    one, other = cluster.workers
+    async with scenario(
+        "one worker SIGKILLed, 10 s later the other, 8 s later both back",
+        load="the mix, 20 tasks due at once",
+        promise="on time, after the outage within 10 s of the recovery",
+    ) as watch:
+        await watch.mix()
+        await watch.herd(20, now() + timedelta(seconds=20))
+        await asyncio.sleep(3)
+        await one.kill()
+        await asyncio.sleep(10)
+        async with watch.outage() as heals:
+            await other.kill()
+            await asyncio.sleep(8)
+            heals()
+            await asyncio.gather(one.start(), other.start())
+        await asyncio.sleep(5)
+
+
+@pytest.mark.long
+async def test_workers_are_killed_at_random(cluster: Cluster, scenario: Scenario) -> None:
+    """The moments follow the load, not a seed: each kill comes a little later in a run's life."""
+    async with scenario(
+        "a worker SIGKILLed every 15 s, by turns, at another moment each time",
+        load="the mix twice",
+        promise="on time",
+    ) as watch:
+        await watch.mix(2)
+        for number in range(6):
+            await asyncio.sleep(14 + number * 0.37)
+            worker = cluster.workers[number % 2]
+            await worker.kill()
+            await asyncio.sleep(1)
+            await worker.start()
+        await asyncio.sleep(10)
+
+
+@pytest.mark.long
+async def test_everything_is_killed_at_once_and_started_again(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    async with scenario(
+        "everything SIGKILLed at once, started again after 5 s",
+        load="the mix, 20 tasks due at once meanwhile",
+        promise="nothing lost, on time after the recovery",
+    ) as watch:
+        await watch.mix()
+        await watch.herd(20, now() + timedelta(seconds=12))
+        await asyncio.sleep(6)
+        async with watch.outage() as heals:
+            for part in cluster.parts:
+                part.signal(signal.SIGKILL)
+            await asyncio.gather(*(part.ended() for part in cluster.parts))
+            await asyncio.sleep(5)
+            heals()
+            await cluster.heal()
+        await asyncio.sleep(10)
+
+
+@pytest.mark.long
+async def test_everything_is_asked_to_stop_and_started_again(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    """A rolling restart: each of ours in its turn, the other takes over."""
+    async with scenario(
+        "SIGTERM to each worker and web instance in its turn, started again",
+        load="the mix twice, 30 tasks due at once",
+        promise="nothing lost, nothing twice, all on time",
+    ) as watch:
+        await watch.mix(2)
+        await watch.herd(30, now() + timedelta(seconds=18))
+        for part in cluster.ours:
+            await asyncio.sleep(3)
+            part.signal(signal.SIGTERM)
+            assert await part.ended() in (0, -signal.SIGTERM), part.name
+            await part.start()
+        await asyncio.sleep(5)
+        history = await watch.history(now())
+        assert not history.lost_attempts
