@@ -132,7 +132,8 @@ def _say(text: str) -> None:
 
 
 async def _main(options: Options) -> int:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _end, asyncio.current_task())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, _end, asyncio.current_task())
     if options.fresh and options.json:
         options.json.unlink(missing_ok=True)
     kept = Kept(options.json)

@@ -151,7 +151,8 @@ def _table(kept: Kept, part: str, case: str, columns: Sequence[Column]) -> str:
             rows.append(_row(offer.title, measured, columns))
         elif records:
             left_out.append(f"Left out: {offer.title}: {records[0].left_out}.")
-    return "\n".join([f"**{case}**", "", *_head("side", columns), *rows, "", *left_out]).strip()
+    head = [*_head("side", columns), *rows, ""] if rows else []
+    return "\n".join([f"**{case}**", "", *head, *left_out]).strip()
 
 
 def _by_case(kept: Kept, part: str, title: str, columns: Sequence[Column]) -> str:
