@@ -28,8 +28,8 @@ _FILL = """
            CASE WHEN n %% 500 = 4 THEN 'outage' END, 1, 'worker-1',
            CASE WHEN n %% 50 = 3 THEN 'ValueError: no such report' END
     FROM generate_series(%(from)s::int, %(to)s::int) AS n,
-         LATERAL (SELECT now() - random() * %(days)s::int * interval '1 day'
-                         - n * interval '1 microsecond') AS at (due)
+         LATERAL (SELECT now() - (%(to)s::int - n) / (%(to)s::int - %(from)s::int + 1.0)
+                               * %(days)s::int * interval '1 day') AS at (due)
 """
 _TASK_ROWS = """
     INSERT INTO tasks (id, name, spec, state, engine_version, created_by, updated_by, next_due_at)
