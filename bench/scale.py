@@ -68,8 +68,8 @@ async def _look(side: Product, place: Place, size: int) -> dict[str, float]:
         "idle": sum(span.rate().values()) * 1000,
         "memory": sum(family.memory().values()) / 2**20,
         "disk": await _disk(side, place),
-        "list": await listed(side, "/api/v1/tasks?limit=50"),
-        "page": await listed(side, "/tasks"),
+        "list": statistics.median(await answers(side, "/api/v1/tasks?limit=50")),
+        "page": statistics.median(await answers(side, "/tasks")),
     }
     first = math.ceil(time.time() + LONGEST_LEAD + 3)
     among = Work(label=f"among{size}", tasks=_AMONG, first=first)
@@ -89,8 +89,8 @@ async def _disk(side: Product, place: Place) -> float:
     return float(row[0] + engine) / 2**20
 
 
-async def listed(side: Product, path: str) -> float:
-    """Milliseconds that an answer takes: the median of some, after one to warm up."""
+async def answers(side: Product, path: str) -> list[float]:
+    """Milliseconds that each of some answers takes, after one to warm up."""
     taken = []
     async with side.client() as client:
         if not path.startswith("/api/"):
@@ -102,4 +102,4 @@ async def listed(side: Product, path: str) -> float:
                 if answer.status != 200 or answer.url.path == "/sign-in":
                     raise RuntimeError(f"{path} answered with {answer.status}, {answer.url}")
             taken.append((time.monotonic() - begun) * 1000)
-    return statistics.median(taken[1:])
+    return taken[1:]
