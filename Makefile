@@ -37,8 +37,22 @@ format: $(VENV)/.installed-dev ## format the code, and repair what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-dev ## thousands of tasks due at once, beside a control (ARGS="--tasks 2000")
-	@$(BIN)/python -m bench.herd $(ARGS)
+bench: $(VENV)/.installed-dev .bench/.installed ## beside bare Temporal and peers (ARGS="--parts herd --tasks 1000")
+	@$(BIN)/python -m bench $(ARGS)
+
+# The peers, apart from everything else. Where they cannot be had, the benchmark says so and goes on.
+.bench/.installed: bench/peers.txt | $(VENV)/bin/python
+	@echo "Installing the peers of the benchmark into .bench"
+	@$(BIN)/python -m venv .bench
+	@.bench/bin/python -m pip --disable-pip-version-check --no-input install -r $< | $(QUIETLY) \
+		|| echo "They could not be installed: the benchmark will leave them out" >&2
+	@if [ "$$(id -u)" = 0 ] && ! command -v redis-server >/dev/null && command -v apt-get >/dev/null; then \
+		echo "Installing redis-server for Celery"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null 2>&1 \
+			|| echo "redis-server could not be installed: Celery will be left out" >&2; \
+	fi
+	@touch $@
 
 faults: $(VENV)/.installed-dev ## kill, stop and cut off every part under load (ARGS="-k postgres")
 	@$(BIN)/python -m pytest tests/faults -m "fast or long" $(if $(ARGS),,--page docs/reliability.md) $(ARGS)

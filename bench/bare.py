@@ -1,50 +1,45 @@
 """What the control runs: the least that fires on time, a timer and an activity."""
 
-import sys
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from temporalio import activity, workflow
+from temporalio import workflow
 
 
 @dataclass(frozen=True)
-class Herd:
-    """``times`` firings, the first at ``first`` (Unix time), then ``every`` so many seconds."""
+class Firings:
+    """``times`` firings of ``name``, the first at ``first`` (Unix), then ``every`` so many s."""
 
+    name: str
     first: float
     every: float
     times: int
 
 
-@dataclass(frozen=True)
-class Firing:
-    name: str
-    due_at: float  # Unix time
+@workflow.defn
+class Bare:
+    """The least that fires on time: a timer and an activity. It goes on as a recurring task does."""
 
-
-@activity.defn
-async def note_lag(firing: Firing) -> None:
-    """No work, but a line that says how late it began."""
-    lag = time.time() - firing.due_at
-    sys.stdout.write(f"{firing.name} {firing.due_at:.0f} {lag:.6f}\n")
-    sys.stdout.flush()
+    @workflow.run
+    async def run(self, firings: Firings) -> None:
+        due_at = firings.first
+        for number in range(firings.times):
+            if number or due_at > workflow.time():
+                await workflow.sleep(max(0.0, due_at - workflow.time()))
+            await _perform(firings.name)
+            due_at += firings.every
+        if firings.times > 1:
+            await workflow.sleep(max(0.0, due_at - workflow.time()))
 
 
 @workflow.defn
-class Bare:
-    """Fires; where that is not once, it then waits on, as a recurring task does."""
+class Once:
+    """What a schedule or a start delay starts: an activity."""
 
     @workflow.run
-    async def run(self, herd: Herd) -> None:
-        due_at = herd.first
-        for _ in range(herd.times):
-            await workflow.sleep(max(0.0, due_at - workflow.time()))
-            await workflow.execute_activity(
-                note_lag,
-                Firing(workflow.info().workflow_id, due_at),
-                start_to_close_timeout=timedelta(minutes=1),
-            )
-            due_at += herd.every
-        if herd.times > 1:
-            await workflow.sleep(max(0.0, due_at - workflow.time()))
+    async def run(self, name: str) -> None:
+        await _perform(name)
+
+
+async def _perform(name: str) -> None:
+    await workflow.execute_activity("perform", name, start_to_close_timeout=timedelta(minutes=1))

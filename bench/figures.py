@@ -1,70 +1,66 @@
-"""What was measured, and how it is summed up."""
+"""What was measured: records that are kept over runs, and how they are summed up."""
 
+import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
-Parts = Mapping[str, float]
-Side = Literal["onthedot", "control"]
-Kind = Literal["once", "interval"]
+from bench.plan import Work
 
 #: Lag, in seconds, under which a start is counted.
 LIMITS = (0.1, 1.0, 10.0)
+_EARLY = 0.5  # seconds; no side starts so early
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One herd: ``tasks`` that were due together, at ``due`` instants one after the other."""
+class Record:
+    """The figures of one side in one case of one part, measured once; or why there are none."""
 
-    side: Side
-    kind: Kind
-    round: int
-    tasks: int
-    due: int
-    registered_per_second: float
-    registering: Parts  # seconds of CPU
-    idle: Parts  # seconds of CPU a second, with all tasks waiting
-    firing: Parts  # seconds of CPU, from before the leads until all was quiet again
-    firing_seconds: float
-    memory: Parts  # bytes, afterwards
-    lags: Sequence[float]  # seconds, of all that were started
-    problems: Sequence[str] = field(default=())
+    part: str
+    side: str
+    case: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    problems: Sequence[str] = ()
+    left_out: str | None = None
+    conditions: str = ""  # those of the run that it was measured in
 
-    @property
-    def firings(self) -> int:
-        return self.tasks * self.due
 
-    def per_firing(self) -> Parts:
-        """Milliseconds of CPU a firing, by part."""
-        return {part: used / self.firings * 1000 for part, used in self.firing.items()}
+def counted(work: Work, called: Mapping[str, Sequence[float]]) -> list[tuple[float, int]]:
+    """Calls with their due times: the first ``work.times`` of each task, in order.
 
-    def per_firing_beyond_idle(self) -> Parts:
-        """The same, less what was used in the same time while nothing was due."""
-        return {
-            part: (used - self.idle[part] * self.firing_seconds) / self.firings * 1000
-            for part, used in self.firing.items()
-        }
+    What came long before a task was due for the first time is not of this work: some sides make
+    up for the due time before they were started.
+    """
+    found: list[tuple[float, int]] = []
+    for name, start in work.starts():
+        moments = [at for at in called.get(name, ()) if at > start - _EARLY]
+        found += zip(moments, work.due(start), strict=False)
+    return found
 
-    def per_registration(self) -> Parts:
-        """Milliseconds of CPU a registration, by part."""
-        return {part: used / self.tasks * 1000 for part, used in self.registering.items()}
 
-    def lag(self, share: float) -> float:
-        """The lag in seconds that ``share`` of all starts do not exceed (nearest rank)."""
-        if not self.lags:
-            return math.nan
-        return sorted(self.lags)[max(0, math.ceil(share * len(self.lags)) - 1)]
+def lag_figures(work: Work, called: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Lags in seconds; calls that never came are ``missing``."""
+    lags = sorted(at - due_at for at, due_at in counted(work, called))
+    figures = {
+        "lag p50": _rank(lags, 0.5),
+        "lag p99": _rank(lags, 0.99),
+        "lag max": _rank(lags, 1),
+        "missing": float(work.firings - len(lags)),
+    }
+    shares = {f"within {limit:g}": sum(lag < limit for lag in lags) for limit in LIMITS}
+    return figures | {name: count / work.firings for name, count in shares.items()}
 
-    def within(self, limit: float) -> float:
-        """The share of the expected firings that started within ``limit`` seconds."""
-        return sum(lag < limit for lag in self.lags) / self.firings
+
+def _rank(values: Sequence[float], share: float) -> float:
+    """What ``share`` of the sorted ``values`` do not exceed (nearest rank)."""
+    return values[max(0, math.ceil(share * len(values)) - 1)] if values else math.nan
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One figure over all rounds."""
+    """One figure over all runs."""
 
     middle: float
     least: float
@@ -77,10 +73,50 @@ class Spread:
         return middle if least == most else f"{middle} ({least}-{most})"
 
 
-def spread(measured: Iterable[Measurement], figure: Callable[[Measurement], float]) -> Spread:
-    """``figure`` over ``measured``, of which there is at least one."""
-    values = [figure(one) for one in measured]
+def spread(
+    records: Sequence[Record], figure: str | Callable[[Record], float | None]
+) -> Spread | None:
+    """``figure`` over ``records``; None where none of them has it."""
+    found = [one.figures.get(figure) if isinstance(figure, str) else figure(one) for one in records]
+    values = [value for value in found if value is not None and not math.isnan(value)]
+    if not values:
+        return None
     return Spread(statistics.median(values), min(values), max(values))
+
+
+class Kept:
+    """Records in a file, to which each run adds its own: the page is made of all of them."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self.records: list[Record] = []
+        if file is not None and file.exists():
+            read = json.loads(file.read_text(encoding="utf-8"))
+            self.records = [Record(**one) for one in read]
+
+    def add(self, record: Record) -> None:
+        """Keep it. A side that was left out once and is now measured was not left out."""
+        same = (record.part, record.side, record.case)
+        self.records = [
+            one
+            for one in self.records
+            if (one.part, one.side, one.case) != same or not (one.left_out or record.left_out)
+        ]
+        self.records.append(record)
+        if self._file is not None:
+            text = json.dumps([asdict(one) for one in self.records], indent=1)
+            self._file.write_text(text + "\n", encoding="utf-8")
+
+    def has(self, part: str, side: str, case: str) -> bool:
+        """Whether it was measured, and not left out."""
+        return any(not one.left_out for one in self.of(part, side, case))
+
+    def of(self, part: str, side: str | None = None, case: str | None = None) -> list[Record]:
+        return [
+            one
+            for one in self.records
+            if one.part == part and side in (None, one.side) and case in (None, one.case)
+        ]
 
 
 def shortened(problems: Sequence[str], most: int = 5) -> list[str]:

@@ -1,72 +1,102 @@
-"""When a herd is due: after all of it is registered, and the idle processes were looked at."""
+"""What is to be done: tasks, and when they are due."""
 
 import contextlib
+import json
 import math
 import random
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-from bench.figures import Kind
 from onthedot.schedule import times
 
-#: No run is sent to a worker earlier than this before it is due, in seconds.
-LONGEST_LEAD = times.LONGEST_LEAD.total_seconds()
-#: The recurring herd: seconds from one firing to the next, and how many are counted.
-EVERY, FIRINGS = 45, 2
+Kind = Literal["once", "recurring"]
+Action = Literal["noop", "http"]
 
-_SETTLE, _IDLE, _MARGIN = 1.0, 3.0, 2.0
-_SLOWER = 1.3  # the herd may be registered slower than its first tasks were
+#: No run of Onthedot's is sent to a worker earlier than this before it is due, in seconds.
+LONGEST_LEAD = times.LONGEST_LEAD.total_seconds()
+#: The recurring herd: a minute, which every side can express, and how many firings are counted.
+EVERY, FIRINGS = 60, 2
+#: Steady tasks recur every so many seconds: a tenth of them is due in each second.
+STEADY_EVERY = 10
+#: How long the processes are looked at before anything is due, in seconds.
+IDLE = 3.0
+_SETTLE, _MARGIN = 1.0, 2.0
+_SLOWER = 1.3  # a herd may be registered slower than its first tasks were
 
 #: Below those that Linux gives to outgoing connections.
 _PORTS = range(20_000, 30_000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Herd:
-    """``tasks`` that are due together: first at ``first`` (Unix time), then every EVERY seconds."""
+class Work:
+    """``tasks`` that are due ``times`` times, ``every`` so many seconds from ``first`` (Unix) on.
 
-    kind: Kind
-    round: int
+    Those of one second are due together; ``seconds`` is how many seconds they are spread over.
+    """
+
+    label: str  # what their names begin with
     tasks: int
-    first: float
-
-    @property
-    def firings(self) -> int:
-        """How many of the due times are counted."""
-        return FIRINGS if self.kind == "interval" else 1
-
-    @property
-    def due(self) -> list[float]:
-        return [self.first + number * EVERY for number in range(self.firings)]
-
-    @property
-    def idle_from(self) -> float:
-        return self.idle_until - _IDLE
-
-    @property
-    def idle_until(self) -> float:
-        """When the first leads are about to begin."""
-        return self.first - LONGEST_LEAD - 0.5
-
-    @property
-    def prefix(self) -> str:
-        return f"{self.kind}-{self.round}-"
+    first: int
+    every: int | None = None  # None: once
+    times: int = 1
+    seconds: int = 1
 
     @property
     def names(self) -> list[str]:
-        return [f"{self.prefix}{number:05}" for number in range(self.tasks)]
+        return [f"{self.label}-{number:05}" for number in range(self.tasks)]
+
+    def starts(self) -> list[tuple[str, int]]:
+        """Each name, and when it is due for the first time."""
+        return [
+            (name, self.first + number % self.seconds) for number, name in enumerate(self.names)
+        ]
+
+    def due(self, start: int) -> list[int]:
+        """All due times that are counted of a task that is first due at ``start``."""
+        return [start + number * (self.every or 0) for number in range(self.times)]
+
+    @property
+    def firings(self) -> int:
+        return self.tasks * self.times
+
+    @property
+    def last(self) -> int:
+        return self.first + self.seconds - 1 + (self.times - 1) * (self.every or 0)
+
+    def text(self) -> str:
+        """As one line of JSON, for a program that has not this class."""
+        return json.dumps({**asdict(self), "starts": self.starts()})
 
 
-def on_trial(kind: Kind, tasks: int) -> Herd:
-    """A few of the same that are due when all is over, to see how fast they are registered."""
-    return Herd(kind=kind, round=0, tasks=max(16, tasks // 10), first=time.time() + 7200)
+def warm_up(tasks: int) -> Work:
+    """A few one-time tasks that are due at once, before anything is measured."""
+    number = min(200, max(16, tasks // 10))
+    label = f"warm{time.time_ns() // 1_000_000}"  # one may be followed by another
+    return Work(label=label, tasks=number, first=math.ceil(time.time()) + 5)
 
 
-def planned(kind: Kind, round_: int, tasks: int, rate: float) -> Herd:
-    """A herd that is registered from now on, about ``rate`` tasks a second."""
-    takes = tasks / rate * _SLOWER + _MARGIN + _SETTLE + _IDLE + 0.5 + LONGEST_LEAD
-    return Herd(kind=kind, round=round_, tasks=tasks, first=float(math.ceil(time.time() + takes)))
+def herd(kind: Kind, tasks: int, rate: float, lead: float) -> Work:
+    """Tasks that are due in the same second, registered from now on, about ``rate`` a second."""
+    first = math.ceil(time.time() + tasks / rate * _SLOWER + _MARGIN + _SETTLE + IDLE + 0.5 + lead)
+    if kind == "once":
+        return Work(label="herd", tasks=tasks, first=first)
+    return Work(label="herd", tasks=tasks, first=first, every=EVERY, times=FIRINGS)
+
+
+def steady(per_second: int, seconds: int, rate: float, lead: float) -> Work:
+    """Recurring tasks of which so many are due in each second, for so many seconds."""
+    tasks = per_second * STEADY_EVERY
+    first = math.ceil(time.time() + tasks / rate * _SLOWER + _MARGIN + _SETTLE + IDLE + 0.5 + lead)
+    return Work(
+        label="steady",
+        tasks=tasks,
+        first=first,
+        every=STEADY_EVERY,
+        times=max(1, seconds // STEADY_EVERY),
+        seconds=STEADY_EVERY,
+    )
 
 
 def free_port() -> int:

@@ -79,8 +79,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5, help="of CPU time, for each figure")
     seconds = parser.parse_args().seconds
     measure(0.5, True)  # the caches of a process that has run for a while
-    print(f"plain expressions: {measure(seconds, False):,.0f} previews a minute on one core")  # noqa: T201
-    print(f"half with windows, exclusions or jitter: {measure(seconds, True):,.0f}")  # noqa: T201
+    print(f"plain expressions: {measure(seconds, False):,.0f} previews a minute on one core")
+    print(f"half with windows, exclusions or jitter: {measure(seconds, True):,.0f}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,25 @@
-"""CPU time and memory of processes, by the part that they make up."""
+"""The processes of a side: starting and ending them, their CPU time and memory by part."""
 
 import asyncio
+import os
+import signal
+import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
 
 import psutil
 
-from bench.figures import Parts
-from bench.plan import Herd
+from onthedot.launch import Account, wrap
+
+Parts = Mapping[str, float]
+ROOT = Path(__file__).resolve().parents[1]
 
 _REST_WITHIN = 15.0
 _HARDLY_MORE = 0.1  # seconds of CPU a second
-_FIRED_WITHIN = 120.0  # of the last due time
+_STOPPED_WITHIN = 15.0
 
 
 class Family:
@@ -71,28 +78,50 @@ class Span:
         return {part: used / seconds for part, used in parts.items()}
 
 
-@dataclass(frozen=True)
-class Watched:
-    idle: Parts  # seconds of CPU a second before
-    firing: Parts  # seconds of CPU
-    seconds: float  # in which these were used
+@asynccontextmanager
+async def running(
+    command: Sequence[str],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    account: Account | None = None,
+    stop_signal: signal.Signals = signal.SIGTERM,
+    talks: bool = False,
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """``command`` as long as the block lasts; what it says goes to ``log``.
+
+    One that ``talks`` is spoken to by pipes. None outlives us, however we end.
+    """
+    child = _start(command, log, environment, account, talks)  # by the thread that lives longest
+    try:
+        yield child
+    finally:
+        child.send_signal(stop_signal)
+        try:
+            await asyncio.to_thread(child.wait, _STOPPED_WITHIN)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            await asyncio.to_thread(child.wait)
 
 
-async def watch(family: Family, herd: Herd, has_all: Callable[[], Awaitable[bool]]) -> Watched:
-    """What the family uses before and while a herd is fired, until ``has_all`` and all is quiet."""
-    await asyncio.sleep(herd.idle_from - time.time())
-    before = Span(family)
-    await asyncio.sleep(herd.idle_until - time.time())
-    idle = before.rate()
-    span = Span(family)
-    await asyncio.sleep(herd.due[-1] - time.time())
-    deadline = time.monotonic() + _FIRED_WITHIN
-    while time.monotonic() < deadline:
-        if await has_all():
-            break
-        await asyncio.sleep(1)
-    await family.rest(idle)
-    return Watched(idle, *span.used())
+def _start(
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None,
+    account: Account | None,
+    talks: bool,
+) -> subprocess.Popen[bytes]:
+    with log.open("ab") as errors:
+        said: int | IO[bytes] = subprocess.PIPE if talks else errors
+        return subprocess.Popen(
+            wrap(command, account=account),
+            cwd="/" if account else ROOT,
+            env=environment or {**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+            stdout=said,
+            stderr=errors,
+            start_new_session=True,
+        )
 
 
 def _tree(root: psutil.Process) -> Iterator[psutil.Process]:

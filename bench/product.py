@@ -1,8 +1,7 @@
-"""The side of Onthedot: a whole stack of its own, driven over REST, read from its log."""
+"""The side of Onthedot: a whole stack of its own, driven over REST, its log read in the end."""
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,20 +13,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import psutil
 import psycopg
 
-from bench.figures import Kind, Measurement, shortened
-from bench.plan import EVERY, Herd, free_port, on_trial, planned
-from bench.processes import Family, Span, watch
+from bench import processes
+from bench.figures import shortened
+from bench.plan import LONGEST_LEAD, Work, free_port
+from bench.processes import Family
+from bench.side import Place
 from onthedot import stack
 from onthedot.launch import wrap
 from onthedot.settings import Settings
 
 _AT_ONCE = 16  # registrations under way
 _START_WITHIN = 120.0
+_IN_LOG_WITHIN = 60.0
+_PORTS = ("PORT", "POSTGRES_PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT")
 
 
 @dataclass(frozen=True)
@@ -38,98 +42,109 @@ class Product:
     url: str
     key: str
     database_url: str
+    target: str | None  # the HTTP server that tasks call; None: a function
+    lead: float = LONGEST_LEAD
+    recurring_in_code: bool = False
 
     def family(self) -> Family:
         """Its processes. They are found anew: a child that was lost has another id now."""
         children = psutil.Process(self.process.pid).children()
         parts: dict[str, list[int]] = {"engine": [], "workers": [], "postgres": [], "web": []}
         for child in children:
-            words = child.cmdline()
-            parts[_part(words)].append(child.pid)
+            parts[_part(child.cmdline())].append(child.pid)
         return Family(parts, alone={"supervisor": self.process.pid})
 
-    async def measure(self, kind: Kind, round_: int, tasks: int) -> Measurement:
-        """Register a herd and wait until all its rows are in the log."""
-        async with aiohttp.ClientSession(
+    async def register(self, work: Work) -> float:
+        bodies = [json.dumps(self.task_of(work, *one)).encode() for one in work.starts()]
+        return await self.post("/api/v1/tasks", bodies, 201) * len(bodies)
+
+    async def post(self, path: str, bodies: Sequence[bytes], expected: int) -> float:
+        """Send all, ``_AT_ONCE`` at a time: what one is of a second. Any other answer raises."""
+        left = iter(bodies)
+        async with self.client() as client:
+
+            async def send_some() -> None:
+                for body in left:
+                    async with client.post(self.url + path, data=body) as answer:
+                        if answer.status != expected:
+                            text = (await answer.text())[:300]
+                            raise RuntimeError(f"{path} answered with {answer.status}: {text}")
+                        await answer.read()
+
+            begun = time.monotonic()
+            async with asyncio.TaskGroup() as clients:
+                for _ in range(_AT_ONCE):
+                    clients.create_task(send_some())
+            return 1 / (time.monotonic() - begun)
+
+    async def sign_in(self, client: aiohttp.ClientSession) -> None:
+        """As a person does, for the pages."""
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.url}
+        body = urlencode({"key": self.key})
+        async with client.post(f"{self.url}/sign-in", data=body, headers=form) as answer:
+            if answer.status != 200 or answer.url.path == "/sign-in":
+                raise RuntimeError(f"signing in was answered with {answer.status}, {answer.url}")
+
+    def client(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_AT_ONCE),
+            cookie_jar=aiohttp.CookieJar(unsafe=True),  # the host is an address
             headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
-        ) as client:
-            tried = on_trial(kind, tasks)
-            rate, _ = await self._register(client, tried)
-            herd = planned(kind, round_, tasks, rate)
-            family = self.family()
-            registering = Span(family)
-            rate, problems = await self._register(client, herd)
-        await family.rest({}, herd.idle_from - time.time())
-        registered, _ = registering.used()
-        watched = await watch(family, herd, lambda: _has_all(self.database_url, herd))
-        rows = await _rows(self.database_url, herd)
-        return Measurement(
-            side="onthedot",
-            kind=kind,
-            round=round_,
-            tasks=tasks,
-            due=herd.firings,
-            registered_per_second=rate,
-            registering=registered,
-            idle=watched.idle,
-            firing=watched.firing,
-            firing_seconds=watched.seconds,
-            memory=family.memory(),
-            lags=[lag_ms / 1000 for *_, lag_ms in rows if lag_ms is not None],
-            problems=problems + check(herd, rows),
         )
 
-    async def _register(self, client: aiohttp.ClientSession, herd: Herd) -> tuple[float, list[str]]:
-        """Register all, ``_AT_ONCE`` at a time: how many a second, and what went wrong."""
-        bodies = [json.dumps(task).encode() for task in _tasks(herd)]
-        left = iter(bodies)
-        wrong: list[str] = []
+    async def problems(self, work: Work) -> list[str]:
+        """Each task must have one row for each due time, which succeeded at its first attempt."""
+        deadline = time.monotonic() + _IN_LOG_WITHIN
+        while True:
+            rows = await _rows(self.database_url, work)
+            ended = [status for _, _, status, _ in rows if status not in ("waiting", "running")]
+            if len(ended) >= work.firings or time.monotonic() > deadline:
+                return check(work, rows)
+            await asyncio.sleep(1)
 
-        async def register_some() -> None:
-            for body in left:
-                async with client.post(f"{self.url}/api/v1/tasks", data=body) as answer:
-                    text = await answer.text()
-                if answer.status != 201:
-                    wrong.append(f"a registration was answered with {answer.status}: {text[:300]}")
+    def task(self, name: str, schedule: Mapping[str, Any]) -> dict[str, Any]:
+        """What is sent to register a task."""
+        action: dict[str, Any] = {"kind": "http", "url": f"{self.target}/{name}"}
+        if self.target is None:
+            action = {"kind": "python", "handler": "bench.calls:called"}
+            action["arguments"] = {"name": name}
+        return {"id": name, "name": name, "schedule": schedule, "action": action}
 
-        begun = time.monotonic()
-        async with asyncio.TaskGroup() as clients:
-            for _ in range(_AT_ONCE):
-                clients.create_task(register_some())
-        rate = len(bodies) / (time.monotonic() - begun)
-        if (late := time.time() - herd.idle_from) > 0:
-            wrong.append(f"registering took longer than on trial, by {late:.1f} s")
-        return rate, shortened(wrong)
+    def task_of(self, work: Work, name: str, start: int) -> dict[str, Any]:
+        first = _instant(start).isoformat()
+        if work.every is None:
+            return self.task(name, {"kind": "once", "at": first})
+        return self.task(name, {"kind": "interval", "every": f"{work.every}s", "anchor": first})
 
 
 @asynccontextmanager
-async def running(folder: Path, workers: int) -> AsyncIterator[Product]:
-    """`onthedot up` with ``workers`` in ``folder``, on free ports, until the block is left."""
-    ports = ("PORT", "POSTGRES_PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ONTHEDOT_")}
-    own = {f"ONTHEDOT_{name}": str(free_port()) for name in ports}
-    own["ONTHEDOT_DATA_DIR"] = str(folder / "data")
-    own["ONTHEDOT_WORKERS"] = str(workers)
-    own["ONTHEDOT_HANDLERS"] = "onthedot.examples:*"
-    said = folder / "said.log"
-    with said.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own program, started at once
+async def running(place: Place) -> AsyncIterator[Product]:
+    """`onthedot up` on free ports, until the block is left."""
+    own = {f"ONTHEDOT_{name}": str(free_port()) for name in _PORTS}
+    own["ONTHEDOT_DATA_DIR"] = str(place.folder / "data")
+    own["ONTHEDOT_WORKERS"] = str(place.workers)
+    own["ONTHEDOT_HANDLERS"] = "bench.calls:*"
+    said = place.folder / "said.log"
+    with said.open("ab") as output:
+        process = subprocess.Popen(  # by this thread, which lives as long as we do
             wrap([sys.executable, "-P", "-m", "onthedot", "up"], death_signal=signal.SIGINT),
-            env=kept | own,
+            env=place.environment(**own),
+            cwd=processes.ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
     try:
-        yield await _ready(process, own, said)
+        yield await _ready(process, own, said, place.url)
     finally:
         process.send_signal(signal.SIGINT)
         await asyncio.to_thread(process.wait)
 
 
-async def _ready(process: subprocess.Popen[bytes], own: Mapping[str, str], said: Path) -> Product:
+async def _ready(
+    process: subprocess.Popen[bytes], own: Mapping[str, str], said: Path, target: str | None
+) -> Product:
     url = f"http://127.0.0.1:{own['ONTHEDOT_PORT']}"
     deadline = time.monotonic() + _START_WITHIN
     async with aiohttp.ClientSession() as client:
@@ -143,7 +158,7 @@ async def _ready(process: subprocess.Popen[bytes], own: Mapping[str, str], said:
     if settings is None or settings.database_url is None:
         raise RuntimeError(f"onthedot up has not written its settings into {folder}")
     key = await asyncio.to_thread((folder / "api-key").read_text, encoding="ascii")
-    return Product(process, url, key.strip(), settings.database_url)
+    return Product(process, url, key.strip(), settings.database_url, target)
 
 
 async def _answers(client: aiohttp.ClientSession, url: str) -> bool:
@@ -163,52 +178,36 @@ def _part(words: Sequence[str]) -> str:
     return "postgres"
 
 
-def _tasks(herd: Herd) -> list[dict[str, Any]]:
-    """What is sent to register a herd."""
-    first = _instant(herd.first).isoformat()
-    schedule = {"kind": "once", "at": first}
-    if herd.kind == "interval":
-        schedule = {"kind": "interval", "every": f"{EVERY}s", "anchor": first}
-    action = {"kind": "python", "handler": "onthedot.examples:noop"}
-    return [
-        {"id": name, "name": name, "schedule": schedule, "action": action} for name in herd.names
-    ]
-
-
 def _instant(moment: float) -> datetime:
     return datetime.fromtimestamp(moment, UTC)
 
 
-Row = tuple[str, datetime, str, int, float | None]
+Row = tuple[str, datetime, str, int]
 _ROWS = """
-    SELECT task_id, due_at, status, attempt_count, lag_ms FROM runs
-    WHERE due_at = ANY(%s) AND starts_with(task_id, %s)
+    SELECT task_id, due_at, status, attempt_count FROM runs
+    WHERE due_at >= %s AND due_at <= %s AND starts_with(task_id, %s)
 """
 
 
-async def _rows(database_url: str, herd: Herd) -> list[Row]:
-    due = [_instant(moment) for moment in herd.due]
+async def _rows(database_url: str, work: Work) -> list[Row]:
+    between = (_instant(work.first), _instant(work.last), work.label + "-")
     connecting = psycopg.AsyncConnection[Row].connect(database_url)
     async with await connecting as connection:
-        found = await connection.execute(_ROWS, (due, herd.prefix))
+        found = await connection.execute(_ROWS, between)
         return await found.fetchall()
 
 
-async def _has_all(database_url: str, herd: Herd) -> bool:
-    rows = await _rows(database_url, herd)
-    ended = [status for _, _, status, *_ in rows if status not in ("waiting", "running")]
-    return len(ended) >= herd.tasks * herd.firings
-
-
-def check(herd: Herd, rows: Sequence[Row]) -> list[str]:
+def check(work: Work, rows: Sequence[Row]) -> list[str]:
     """What is wrong with the log: each task has one row for each due time, which succeeded."""
-    expected = Counter((name, _instant(due)) for name in herd.names for due in herd.due)
+    expected = Counter(
+        (name, _instant(due)) for name, start in work.starts() for due in work.due(start)
+    )
     found = Counter((task_id, due_at) for task_id, due_at, *_ in rows)
     problems = [f"no row: {task} due {due}" for task, due in expected - found]
     problems += [f"a row too many: {task} due {due}" for task, due in found - expected]
     problems += [
         f"{status} after {tries} attempts: {task} due {due}"
-        for task, due, status, tries, _ in rows
+        for task, due, status, tries in rows
         if (status, tries) != ("succeeded", 1)
     ]
     return shortened(problems)

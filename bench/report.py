@@ -1,203 +1,196 @@
-"""The figures as a person reads them: a line a herd, the table, the page."""
+"""The figures as a person reads them: a line for each, the tables, the page."""
 
 import os
 import platform
-import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-from bench.figures import LIMITS, Kind, Measurement, Spread, spread
-from onthedot import temporal_server
+from bench import aims, plot
+from bench.figures import LIMITS, Kept, Record, spread
+from bench.sides import NOT_HERE, OFFERS, PROMISES
 
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
+_PICTURE = "images/benchmark.svg"
 
-#: What is aimed at, for 1,000 tasks that are due at once.
-MOST_P99, MOST_CPU_RATIO, LEAST_REGISTERED = 0.1, 1.5, 100.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """What the figures depend on besides the code."""
-
-    command: str
-    date: str
-    cores: int
-    workers: int
-    versions: str
-    load_before: float
-    load_after: float | None = None
+Column = tuple[str, Callable[[Sequence[Record]], str]]
 
 
-def conditions(workers: int, arguments: Sequence[str]) -> Conditions:
-    """As they are now."""
-    server = subprocess.run(  # noqa: S603 - the program of our own installation
-        [temporal_server.find(), "--version"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    return Conditions(
-        command=" ".join(["python -m bench.herd", *arguments]),
-        date=f"{datetime.now(UTC):%Y-%m-%d}",
-        cores=len(os.sched_getaffinity(0)),
-        workers=workers,
-        versions=f"Onthedot {version('onthedot')}, Python {platform.python_version()}, "
-        f"Temporal SDK {version('temporalio')}, {server}",
-        load_before=os.getloadavg()[0],
-    )
-
-
-def finished(before: Conditions) -> Conditions:
-    """The same, when all is measured."""
-    return replace(before, load_after=os.getloadavg()[0])
-
-
-def heading(now: Conditions) -> str:
+def conditions(workers: int) -> str:
+    """What the figures of a run depend on besides the code, as it is now."""
     return (
-        f"{now.cores} cores, {now.workers} workers on each side, load {now.load_before:.1f}; "
-        f"{now.versions}"
+        f"{datetime.now(UTC):%Y-%m-%d}: {len(os.sched_getaffinity(0))} cores, {workers} worker "
+        f"processes on each side, load {os.getloadavg()[0]:.1f} before, "
+        f"Python {platform.python_version()}"
     )
 
 
-def line(one: Measurement) -> str:
-    """One herd, as soon as it is measured."""
-    lag = ", ".join(
-        f"{name} {one.lag(share):.3f} s"
-        for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
-    )
-    cpu = ", ".join(f"{part} {used:.1f}" for part, used in one.per_firing().items())
-    begun = f"{len(one.lags)} of {one.firings} started"
-    text = (
-        f"round {one.round} {one.kind:8} {one.side:8} {begun}; lag {lag}; "
-        f"{one.registered_per_second:.0f} registered/s; CPU a firing {_total(one):.1f} ms "
-        f"({cpu}; {_beyond_idle(one):.1f} beyond idle)"
-    )
-    return "\n".join([text, *(f"  PROBLEM: {problem}" for problem in one.problems)])
+def line(one: Record) -> str:
+    """One record, as soon as it is there."""
+    name = f"{one.part}, {one.case}, {one.side}"
+    if one.left_out:
+        return f"{name}: left out, {one.left_out}"
+    figures = ", ".join(f"{what} {_short(value)}" for what, value in one.figures.items())
+    return "\n".join([f"{name}: {figures}", *(f"  PROBLEM: {text}" for text in one.problems)])
 
 
-def summary(measured: Sequence[Measurement], now: Conditions) -> str:
-    """The tables and what is aimed at, as text that is Markdown too."""
-    rounds = max(one.round for one in measured)
-    kinds = list(dict.fromkeys(one.kind for one in measured))
-    parts = [_table(measured, kind) for kind in kinds]
-    problems = [problem for one in measured for problem in one.problems]
-    verdict = f"{len(problems)} problems, see above." if problems else "No row missing or doubled."
-    return "\n".join(
-        [
-            "",
-            f"`{now.command}`, {now.date}: {heading(now)} (afterwards {now.load_after:.1f}). "
-            f"The median of {rounds} round{'s' * (rounds > 1)}, and the range. {verdict}",
-            "",
-            "\n\n".join(parts),
-            "",
-            _aims(measured, kinds),
-        ]
-    )
+def summary(kept: Kept) -> str:
+    """All that is kept, as text that is Markdown too."""
+    parts = [_conditions(kept), aims.table(kept)]
+    for part in ("herd", "steady"):
+        parts += [_table(kept, part, case, _FIRING) for case in _cases(kept, part)]
+    if kept.of("registration"):
+        parts.append(_registration(kept))
+    if kept.of("scale"):
+        parts.append(_by_case(kept, "scale", "Tasks that only wait", _SCALE))
+    if kept.of("log"):
+        parts.append(_log(kept))
+    return "\n\n".join(part for part in parts if part)
 
 
-def write_page(page: Path, measured: Sequence[Measurement], now: Conditions) -> None:
-    """Put the summary between the marks of ``page``."""
+def write_page(page: Path, kept: Kept) -> None:
+    """Put the summary between the marks of ``page``, and the picture beside it."""
+    picture = page.parent / _PICTURE
+    drawn = plot.lags(kept)
     text = page.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
-    page.write_text(f"{head}{BEGIN}\n{summary(measured, now)}\n\n{END}{tail}", encoding="utf-8")
+    shown = ""
+    if drawn:
+        picture.write_text(drawn, encoding="utf-8")
+        shown = f"![Lags of each side, from the median to the longest]({_PICTURE})\n\n"
+    body = f"{shown}{summary(kept)}\n\n{promises()}"
+    page.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}", encoding="utf-8")
 
 
-_WORDS: dict[Kind, str] = {"once": "one-time tasks", "interval": "recurring tasks"}
-
-
-def _table(measured: Sequence[Measurement], kind: Kind) -> str:
-    ours = [one for one in measured if (one.side, one.kind) == ("onthedot", kind)]
-    theirs = [one for one in measured if (one.side, one.kind) == ("control", kind)]
-    due = f", {ours[0].due} firings counted" if ours[0].due > 1 else ""
+def promises() -> str:
+    """What each side is, and what it promises."""
     rows = [
-        f"**{ours[0].tasks} {_WORDS[kind]} due in the same second{due}**",
+        "**What each side promises**",
         "",
-        "| figure | Onthedot | control |",
-        "| --- | ---: | ---: |",
+        "| side | version | durable | each run logged | a killed worker's run | once | recurring | source |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, digits, figure in _rows(ours[0]):
-        both = [_cell(side, figure, digits) for side in (ours, theirs)]
-        rows.append(f"| {name} | {both[0]} | {both[1]} |")
-    return "\n".join(rows)
+    for name, offer in OFFERS.items():
+        version = "" if offer.why_not() else offer.version()
+        rows.append(f"| {offer.title} | {version} | " + " | ".join(PROMISES[name]) + " |")
+    left = [f"Not measured: {name}: {why}." for name, why in NOT_HERE.items()]
+    return "\n".join([*rows, "", *left])
 
 
-_Figure = Callable[[Measurement], float]
-
-
-def _rows(sample: Measurement) -> list[tuple[str, int, _Figure]]:
-    rows: list[tuple[str, int, _Figure]] = [
-        ("lag p50, s", 3, lambda one: one.lag(0.5)),
-        ("lag p99, s", 3, lambda one: one.lag(0.99)),
-        ("lag max, s", 3, lambda one: one.lag(1)),
+def _conditions(kept: Kept) -> str:
+    given = list(dict.fromkeys(one.conditions for one in kept.records))
+    problems = [
+        f"- {one.case}, {OFFERS[one.side].title}: {text}"
+        for one in kept.records
+        for text in one.problems
     ]
-    for limit in LIMITS:
-        share: _Figure = lambda one, limit=limit: one.within(limit) * 100  # type: ignore[misc] # noqa: E731
-        rows.append((f"started within {limit:g} s, %", 1, share))
-    rows += [
-        ("CPU a firing, ms", 1, _total),
-        ("... beyond idle", 1, _beyond_idle),
-        *((f"... {part}", 1, _of(part)) for part in sample.firing),
-        ("CPU idle, ms a second", 0, lambda one: sum(one.idle.values()) * 1000),
-        ("registered a second", 0, lambda one: one.registered_per_second),
-        ("CPU a registration, ms", 1, _registration),
-        *([("CPU in all, ms", 1, _whole_life)] if sample.kind == "once" else []),
-        ("memory, MiB", 0, lambda one: sum(one.memory.values()) / 2**20),
+    runs = ["Measured " + "; ".join(given) + ". Medians, with the range where there are more runs."]
+    if problems:
+        runs += ["", "What went wrong:", "", *problems]
+    return "\n".join(runs)
+
+
+def _cases(kept: Kept, part: str) -> list[str]:
+    return list(dict.fromkeys(one.case for one in kept.of(part)))
+
+
+def _figure(name: str, digits: int, times: float = 1.0) -> Callable[[Sequence[Record]], str]:
+    def cell(records: Sequence[Record]) -> str:
+        found = spread(records, lambda one: one.figures.get(name, float("nan")) * times)
+        return found.text(digits) if found else ""
+
+    return cell
+
+
+def _by_process(records: Sequence[Record]) -> str:
+    prefix = "cpu of "
+    found = [
+        (name, spread(records, name)) for name in records[0].figures if name.startswith(prefix)
     ]
-    return rows
+    return ", ".join(f"{name.removeprefix(prefix)} {one.middle:.1f}" for name, one in found if one)
 
 
-def _of(part: str) -> _Figure:
-    return lambda one: one.per_firing().get(part, float("nan"))
+_FIRING: list[Column] = [
+    ("lag p50, s", _figure("lag p50", 3)),
+    ("p99", _figure("lag p99", 3)),
+    ("max", _figure("lag max", 3)),
+    *((f"within {limit:g} s, %", _figure(f"within {limit:g}", 1, 100)) for limit in LIMITS),
+    ("never", _figure("missing", 0)),
+    ("CPU a firing, ms", _figure("cpu", 1)),
+    ("beyond idle", _figure("cpu beyond idle", 1)),
+    ("by process", _by_process),
+    ("memory, MiB", _figure("memory", 0)),
+]
+_REGISTRATION: list[Column] = [
+    ("registered a second", _figure("registered", 0)),
+    ("CPU a registration, ms", _figure("cpu registration", 1)),
+]
+_SCALE: list[Column] = [
+    ("memory, MiB", _figure("memory", 0)),
+    ("KiB of memory a task", _figure("memory of each", 1)),
+    ("disk, MiB", _figure("disk", 0)),
+    ("KiB of disk a task", _figure("disk of each", 1)),
+    ("CPU idle, ms a second", _figure("idle", 0)),
+    ("lag p50 among them, s", _figure("lag p50", 3)),
+    ("max", _figure("lag max", 3)),
+    ("list of tasks, ms", _figure("list", 1)),
+    ("its page, ms", _figure("page", 1)),
+    ("start-up, s", _figure("start-up", 1)),
+    ("registered a second", _figure("registered", 0)),
+]
 
 
-def _cell(side: Sequence[Measurement], figure: _Figure, digits: int) -> str:
-    found = spread(side, figure)
-    return "" if found.middle != found.middle else found.text(digits)
+def _table(kept: Kept, part: str, case: str, columns: Sequence[Column]) -> str:
+    """A row for each side."""
+    rows, left_out = [], []
+    for name, offer in OFFERS.items():
+        records = kept.of(part, name, case)
+        measured = [one for one in records if not one.left_out]
+        if measured:
+            rows.append(_row(offer.title, measured, columns))
+        elif records:
+            left_out.append(f"Left out: {offer.title}: {records[0].left_out}.")
+    head = [*_head("side", columns), *rows, ""] if rows else []
+    return "\n".join([f"**{case}**", "", *head, *left_out]).strip()
 
 
-def _aims(measured: Sequence[Measurement], kinds: Sequence[Kind]) -> str:
-    rows = ["| aim | " + " | ".join(kinds) + " |", "| --- |" + " ---: |" * len(kinds)]
-    p99 = f"lag p99 under {MOST_P99} s"
-    cpu = f"CPU a firing at most {MOST_CPU_RATIO} times the control's"
-    speed = f"at least {LEAST_REGISTERED:.0f} registrations a second"
-    cells: dict[str, list[str]] = {p99: [], cpu: [], speed: []}
-    for kind in kinds:
-        ours = [one for one in measured if (one.side, one.kind) == ("onthedot", kind)]
-        theirs = [one for one in measured if (one.side, one.kind) == ("control", kind)]
-        lag, bare_lag = (spread(side, lambda one: one.lag(0.99)).middle for side in (ours, theirs))
-        cells[p99].append(
-            _verdict(lag < MOST_P99, f"{lag:.3f} s; the control's is {bare_lag / lag:.1f} times it")
-        )
-        ratio = _ratio(ours, theirs)
-        cells[cpu].append(_verdict(ratio.middle <= MOST_CPU_RATIO, ratio.text(2)))
-        rate = spread(ours, lambda one: one.registered_per_second)
-        cells[speed].append(_verdict(rate.middle >= LEAST_REGISTERED, rate.text(0)))
-    return "\n".join([*rows, *(f"| {aim} | " + " | ".join(cells[aim]) + " |" for aim in cells)])
+def _by_case(kept: Kept, part: str, title: str, columns: Sequence[Column]) -> str:
+    """A row for each case, of Onthedot alone."""
+    rows = [_row(case, kept.of(part, "onthedot", case), columns) for case in _cases(kept, part)]
+    return "\n".join([f"**{title}**", "", *_head("", columns), *rows])
 
 
-def _ratio(ours: Sequence[Measurement], theirs: Sequence[Measurement]) -> Spread:
-    """CPU a firing beside the control's of the same round."""
-    bare = {one.round: _total(one) for one in theirs}
-    return spread(ours, lambda one: _total(one) / bare[one.round])
+def _registration(kept: Kept) -> str:
+    tables = [
+        _table(kept, "registration", case, _REGISTRATION) for case in _cases(kept, "registration")
+    ]
+    return "\n\n".join(text.replace("**", "**Registered ", 1) for text in tables)
 
 
-def _verdict(met: bool, text: str) -> str:
-    return f"{'met' if met else 'MISSED'}: {text}"
+def _log(kept: Kept) -> str:
+    """A row for each page, a column for each length of the log."""
+    cases = sorted(_cases(kept, "log"), key=lambda case: int(case.split()[0]))
+    figures = list(kept.of("log", "onthedot", cases[-1])[0].figures)
+    rows = []
+    for name in figures:
+        what = "disk, MiB" if name == "disk" else f"{name}, ms"
+        cells = [_figure(name, 1)(kept.of("log", "onthedot", case)) for case in cases]
+        rows.append(f"| {what} | " + " | ".join(cells) + " |")
+    columns: list[Column] = [(case, str) for case in cases]
+    return "\n".join(["**Pages of a long log**", "", *_head("page", columns), *rows])
 
 
-def _total(one: Measurement) -> float:
-    return sum(one.per_firing().values())
+def _row(name: str, records: Sequence[Record], columns: Sequence[Column]) -> str:
+    return f"| {name} | " + " | ".join(cell(records) for _, cell in columns) + " |"
 
 
-def _beyond_idle(one: Measurement) -> float:
-    return sum(one.per_firing_beyond_idle().values())
+def _head(first: str, columns: Sequence[Column]) -> list[str]:
+    return [
+        f"| {first} | " + " | ".join(title for title, _ in columns) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
 
 
-def _registration(one: Measurement) -> float:
-    return sum(one.per_registration().values())
-
-
-def _whole_life(one: Measurement) -> float:
-    """What a one-time task costs from its registration to its end."""
-    return _registration(one) + _total(one)
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -89,6 +89,8 @@ def web() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,  # live pages hold their streams open
+        # longer than proxies keep an idle connection: they must not send into one that closes
+        timeout_keep_alive=150,
     )
 
 

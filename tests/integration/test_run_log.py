@@ -12,10 +12,12 @@ import pytest
 from onthedot.database import runs, tasks
 from onthedot.database.pool import Pool, connection, open_pool
 from onthedot.database.run_log import Progress, RunLog
+from onthedot.database.tasks import Change
 from onthedot.errors import DatabaseUnavailable, NotFound
 from onthedot.run import Attempt, Output, Run, RunStatus, Trigger, scheduled_run_id
 from onthedot.settings import Settings
 from onthedot.task import HttpAction, IntervalSchedule, Task, TaskSpec, TaskState
+from onthedot.versions import What
 from tests.faults.network import Link
 from tests.services import assert_eventually
 
@@ -144,8 +146,7 @@ async def test_how_a_task_stands_counts_for_the_version_it_names(log: RunLog, po
         await tasks.change_task(
             conn,
             before,
-            spec=before.spec,
-            state=TaskState.ACTIVE,
+            Change(what=What.REVISED, spec=before.spec, state=TaskState.ACTIVE),
             by="test",
             now=DUE,
             next_due_at=None,

@@ -72,7 +72,11 @@ async def serving(settings: Settings, app: FastAPI | None = None) -> AsyncIterat
     app = app or create_app(settings)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="on", timeout_keep_alive=600
+        )
+    )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started:

@@ -1,0 +1,87 @@
+"""What is aimed at, and whether it is met."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bench.figures import Kept, Record, Spread, spread
+
+_PAGE_LIMIT = 50.0  # ms
+
+
+@dataclass(frozen=True)
+class Aim:
+    words: str
+    case: str
+    found: Spread | None
+    unit: str
+    digits: int
+    met: Callable[[float], bool]
+
+    def row(self) -> str:
+        if self.found is None:
+            return f"| {self.words} | {self.case} | not measured |"
+        verdict = "met" if self.met(self.found.middle) else "MISSED"
+        return (
+            f"| {self.words} | {self.case} | {verdict}: {self.found.text(self.digits)}{self.unit} |"
+        )
+
+
+def table(kept: Kept) -> str:
+    rows = ["| aim | where | |", "| --- | --- | --- |", *(aim.row() for aim in _aims(kept))]
+    return "\n".join(["**What is aimed at**", "", *rows])
+
+
+def _aims(kept: Kept) -> Iterator[Aim]:
+    for kind in ("one-time", "recurring"):
+        case = f"2000 {kind} tasks, noop"
+        words = "a herd of 2,000: lag p99 under 0.25 s"
+        yield _lag(kept, words, "herd", case, "lag p99", lambda lag: lag < 0.25)
+        case = f"5000 {kind} tasks, noop"
+        words = "a herd of 5,000: all within 10 s"
+        yield _lag(kept, words, "herd", case, "lag max", lambda lag: lag < 10)
+    for case in dict.fromkeys(one.case for one in kept.of("steady")):
+        if case.startswith("50 "):
+            words = "50 firings a second: lag p99 under 0.05 s"
+            yield _lag(kept, words, "steady", case, "lag p99", lambda lag: lag < 0.05)
+    yield from _ratios(kept)
+    for one in _last(kept, "scale"):
+        words = "waiting tasks cost nothing but disk: under 1 KiB of memory each"
+        found = spread(kept.of("scale", "onthedot", one.case), "memory of each")
+        yield Aim(words, one.case, found, " KiB", 2, lambda each: each < 1)
+    case = "1000000 rows"
+    slowest = spread(kept.of("log", "onthedot", case), _slowest)
+    words = "pages of a log of 1,000,000 rows under 50 ms: the slowest"
+    yield Aim(words, case, slowest, " ms", 0, lambda took: took < _PAGE_LIMIT)
+
+
+def _lag(
+    kept: Kept, words: str, part: str, case: str, figure: str, met: Callable[[float], bool]
+) -> Aim:
+    return Aim(words, case, spread(kept.of(part, "onthedot", case), figure), " s", 3, met)
+
+
+def _ratios(kept: Kept) -> Iterator[Aim]:
+    """CPU a firing beside others, in each case that both were measured in."""
+    for other, most, words in (
+        ("control", 1.3, "CPU a firing at most 1.3 times bare Temporal's"),
+        ("schedules", 1 / 3, "CPU a firing at most a third of Temporal Schedules'"),
+    ):
+        for part in ("herd", "steady"):
+            for case in dict.fromkeys(one.case for one in kept.of(part, other)):
+                theirs = spread(kept.of(part, other, case), "cpu")
+                ours = spread(kept.of(part, "onthedot", case), "cpu")
+                # of one-time tasks it is a workflow with a delay: no schedule
+                if not ours or not theirs or (other == "schedules" and "one-time" in case):
+                    continue
+                ratio = ours.middle / theirs.middle
+                found = Spread(ratio, ours.least / theirs.most, ours.most / theirs.least)
+                yield Aim(words, case, found, "", 2, lambda ratio, most=most: ratio <= most)  # type: ignore[misc]
+
+
+def _last(kept: Kept, part: str) -> list[Record]:
+    cases = kept.of(part, "onthedot")
+    return cases[-1:]
+
+
+def _slowest(one: Record) -> float:
+    return max(value for name, value in one.figures.items() if name != "disk")

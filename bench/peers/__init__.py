@@ -1,0 +1,22 @@
+"""The peers' own programs, each set up as its documentation recommends.
+
+They run in an environment of their own (see bench.peer), which has neither our package nor what it
+depends on. Each is run as ``python -m bench.peers.NAME ROLE``. The role ``clerk`` reads works from
+its input, one a line, as bench.plan.Work writes them, and answers with the seconds that it took to
+register one.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def clerk(register: Callable[[dict[str, Any]], None]) -> None:
+    """Register works until the input ends."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        begun = time.monotonic()
+        register(json.loads(line))
+        print(time.monotonic() - begun, flush=True)
