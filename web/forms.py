@@ -8,9 +8,8 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
@@ -18,7 +17,10 @@ from onthedot import duration
 from onthedot.errors import FieldError
 from onthedot.schedule import zones
 from onthedot.task import HttpAction, PythonAction, ShellAction, TaskRegistration, TaskSpec, as_json
+from web import schedule_form
+from web.schedule_form import ScheduleForm, schedule_values
 from web.shape_errors import field_errors, unstorable
+from web.typed import listed
 
 SCHEDULE_KINDS = ("once", "cron", "interval")
 ACTION_KINDS = ("http", "shell", "python", "workflow")
@@ -48,17 +50,7 @@ EMPTY: dict[str, str] = {
     "id": "",
     "tags": "",
     "queue": "default",
-    "schedule.kind": "once",
-    "schedule.more": "",
-    "once.by": "at",
-    "once.at": "",
-    "once.exact": "",
-    "once.timezone": "UTC",
-    "once.in": "",
-    "cron.cron": "",
-    "cron.timezone": "UTC",
-    "interval.every": "",
-    "interval.anchor": "",
+    **schedule_form.EMPTY,
     "action.kind": "http",
     "http.method": "GET",
     "http.url": "",
@@ -110,7 +102,8 @@ class TaskForm:
     @classmethod
     def empty(cls, timezone: str) -> "TaskForm":
         """A new task's form, its zones set to ``timezone``."""
-        return cls(values={**EMPTY, "once.timezone": timezone, "cron.timezone": timezone})
+        named = {f"{kind}.timezone": timezone for kind in SCHEDULE_KINDS}
+        return cls(values=EMPTY | named)
 
     @classmethod
     def sent(cls, data: Mapping[str, Any]) -> "TaskForm":
@@ -131,7 +124,7 @@ class TaskForm:
             "schedule.kind": spec.schedule.kind,
             "action.kind": spec.action.kind,
         }
-        form.values |= _schedule_values(spec, timezone)
+        form.values |= schedule_values(spec, zones.zone(timezone))
         form.values |= _action_values(spec)
         form.values |= _policy_values(spec)
         return form
@@ -148,10 +141,10 @@ class TaskForm:
             "action": self._action(),
             "policies": self._policies(),
             "follow_ups": {
-                name: _listed(self.values[f"follow_ups.{name}"])
+                name: listed(self.values[f"follow_ups.{name}"])
                 for name in ("on_success", "on_failure")
             },
-            "tags": _listed(self.values["tags"]),
+            "tags": listed(self.values["tags"]),
             "queue": self.values["queue"].strip(),
             "id": self.values["id"].strip() or None,
         }
@@ -165,27 +158,7 @@ class TaskForm:
 
     def schedule(self) -> dict[str, Any]:
         """The schedule as the API would be sent it; what cannot be read is put into ``errors``."""
-        shown = self._schedule()
-        more = self._read("schedule.more", lambda text: _json(text or "{}"))
-        # What the form carries without showing it is of the kind that the task has had.
-        is_of_it = isinstance(more, dict) and more.get("kind") == shown["kind"]
-        return more | shown if is_of_it else shown
-
-    def _schedule(self) -> dict[str, Any]:
-        match self.values["schedule.kind"]:
-            case "once" if self.values["once.by"] == "in":
-                return {"kind": "once", "in": self.values["once.in"].strip()}
-            case "once":
-                return {"kind": "once", "at": self._read("once.at", self._instant)}
-            case "interval":
-                anchor = self.values["interval.anchor"]
-                every = self.values["interval.every"].strip()
-                return {"kind": "interval", "every": every, "anchor": anchor or None}
-            case kind:
-                several = [one.strip() for one in self.values["cron.cron"].split(";")]
-                timezone = self.values["cron.timezone"].strip()
-                cron = several if len(several) > 1 else several[0]
-                return {"kind": kind, "cron": cron, "timezone": timezone}
+        return ScheduleForm(self.values, self.errors).schedule()
 
     def refuse(self, *problems: FieldError) -> None:
         """Put what is wrong beside the fields where it was typed."""
@@ -206,10 +179,10 @@ class TaskForm:
             if path[1:] in ([], ["kind"]):
                 return _WHOLE_KIND.get(kind, f"{path[0]}.kind")
             path = [kind, *path[1:]]
-        while path:
-            if (name := ".".join(path)) in EMPTY:
-                return name
-            path = path[:-1]
+        for length in range(len(path), 0, -1):
+            for name in (".".join(path[:length]), ".".join(["recurring", *path[1:length]])):
+                if name in EMPTY:
+                    return name
         return None
 
     def _read(self, name: str, read: Callable[[str], Any]) -> Any:
@@ -219,19 +192,6 @@ class TaskForm:
         except ValueError as error:
             self.errors[name] = str(error)
             return None
-
-    def _instant(self, text: str) -> datetime:
-        zone_name = self.values["once.timezone"].strip()
-        if zone_name not in zones.names():
-            self.errors["once.timezone"] = (
-                "No such time zone. Use a name such as Europe/Berlin or UTC."
-            )
-            zone_name = "UTC"
-        exact = self.values["once.exact"]
-        moment = read_local(text, zones.zone(zone_name))
-        if exact and _same_to_the_second(datetime.fromisoformat(exact), moment):
-            return datetime.fromisoformat(exact)
-        return moment
 
     def _action(self) -> dict[str, Any]:
         values = self.values
@@ -273,7 +233,7 @@ class TaskForm:
     def _policies(self) -> dict[str, Any]:
         limits = self._read("policies.limits", _limits)
         policies: dict[str, Any] = {
-            "retry": {"not_on": _listed(self.values["policies.retry.not_on"])},
+            "retry": {"not_on": listed(self.values["policies.retry.not_on"])},
             "limits": limits or {},
         }
         for name in _POLICY_FIELDS:
@@ -285,33 +245,6 @@ class TaskForm:
         return policies
 
 
-def read_local(text: str, zone: ZoneInfo) -> datetime:
-    """The UTC instant at which a clock in ``zone`` shows ``text`` (``2026-12-01T09:00``).
-
-    Of a time that comes twice it is the first; raise ValueError for one that does not come.
-    """
-    if not text.strip():
-        raise ValueError("Give a date and a time.")
-    try:
-        local = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ValueError("Not a date and time. Write it as 2026-12-01T09:00:00.") from None
-    if local.tzinfo is not None:
-        return local.astimezone(UTC)
-    try:
-        moment = local.replace(tzinfo=zone).astimezone(UTC)
-    except OverflowError:
-        raise ValueError("Not a time that can be reached. Give a year up to 9998.") from None
-    if moment.astimezone(zone).replace(tzinfo=None) != local:
-        raise ValueError(f"This time does not exist in {zone.key}: clocks jump over it that day.")
-    return moment
-
-
-def _listed(text: str) -> list[str]:
-    """What commas divide."""
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
 def _limits(text: str) -> dict[str, str]:
     limits = {}
     for item in text.replace(",", "\n").splitlines():
@@ -321,10 +254,6 @@ def _limits(text: str) -> dict[str, str]:
         if item.strip():
             limits[name.strip()] = most.strip()
     return limits
-
-
-def _same_to_the_second(exact: datetime, shown: datetime) -> bool:
-    return exact.replace(microsecond=0) == shown.replace(microsecond=0)
 
 
 def _script(text: str) -> str:
@@ -381,21 +310,6 @@ def _sentences(*parts: str) -> str:
     """``parts`` as sentences: each begins with a capital and ends with a full stop."""
     texts = (part.strip().rstrip(".") for part in parts)
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in texts if text)
-
-
-def _schedule_values(spec: TaskSpec, timezone: str) -> dict[str, str]:
-    schedule = as_json(spec.schedule)
-    match schedule.pop("kind"):
-        case "once" if "at" in schedule:
-            at = datetime.fromisoformat(schedule["at"])
-            local = at.astimezone(zones.zone(timezone)).replace(tzinfo=None)
-            return {"once.at": local.isoformat(timespec="seconds"), "once.exact": schedule["at"]}
-        case kind:
-            if isinstance(schedule.get("cron"), list):
-                schedule["cron"] = "; ".join(schedule["cron"])
-            shown = {name for name in schedule if f"{kind}.{name}" in EMPTY}
-            values = {f"{kind}.{name}": str(schedule.pop(name)) for name in shown}
-            return {**values, "schedule.more": json.dumps({"kind": kind, **schedule})}
 
 
 def _action_values(spec: TaskSpec) -> dict[str, str]:

@@ -20,6 +20,7 @@ CRON_TASK = {
     "tags": ["billing"],
 }
 HTTP_FORM = {"name": "A call", "action.kind": "http", "http.url": "http://127.0.0.1:9/"}
+DAILY = {"schedule.kind": "cron", "cron.cron": "0 0 * * *"}
 ONCE_FORM = {**HTTP_FORM, "schedule.kind": "once", "once.by": "in", "once.in": "10m"}
 
 FRAGMENT = {"HX-Request": "true"}
@@ -209,6 +210,12 @@ async def test_a_local_time_is_read_in_the_zone_beside_it(web: Web) -> None:
             "zone",
         ),
         ({"schedule.kind": "interval", "interval.every": ""}, "interval.every", "This is needed"),
+        ({**DAILY, "recurring.exclude.calendars": "no-such"}, "recurring.exclude.calendars", "no"),
+        ({**DAILY, "recurring.exclude.dates": "24.12."}, "recurring.exclude.dates", "2026-12-24"),
+        ({**DAILY, "recurring.exclude.weekdays": "XYZ"}, "recurring.exclude.weekdays", "SUN"),
+        ({**DAILY, "recurring.jitter": "soon"}, "recurring.jitter", "90s"),
+        ({**DAILY, "recurring.max_runs": "0"}, "recurring.max_runs", "1 or more"),
+        ({**DAILY, "recurring.ends_at": "2020-01-01T00:00"}, "recurring.ends_at", ""),
         ({"http.url": "nowhere"}, "http.url", "URL"),
         ({"http.headers": "no colon"}, "http.headers", "Name: value"),
         ({"http.body": "{", "http.body_format": "json"}, "http.body", "Not JSON"),
@@ -245,6 +252,33 @@ async def test_an_id_that_is_taken_is_told_beside_its_field(web: Web) -> None:
 
 FULL_TASKS = [
     CRON_TASK,
+    {
+        **CRON_TASK,
+        "schedule": {
+            "kind": "cron",
+            "cron": ["0 2 * * *", "30 14 * * FRI"],
+            "timezone": "Europe/Berlin",
+            "dst": "both",
+            "starts_at": "2026-01-01T00:00:00.123456Z",
+            "ends_at": "2198-06-01T00:00:00Z",
+            "max_runs": 9000,
+            "jitter": "90s",
+            "exclude": {
+                "dates": ["2026-12-24", "2026-12-27/2026-12-31"],
+                "weekdays": ["SAT", "SUN"],
+            },
+        },
+    },
+    {
+        **CRON_TASK,
+        "schedule": {
+            "kind": "interval",
+            "every": "36h",
+            "timezone": "Asia/Tokyo",
+            "ends_at": "2198-06-01T00:00:00.5Z",
+            "exclude": {"weekdays": ["MON"]},
+        },
+    },
     {
         **CRON_TASK,
         "schedule": {"kind": "interval", "every": "90s", "anchor": "2026-01-01T00:00:00.123456Z"},

@@ -77,7 +77,8 @@ async def preview(
         when = schedules.adopt(when, before)
     # A thousand due times take a while: other requests go on meanwhile.
     shown, due_at = await asyncio.to_thread(_preview, sent, when, before, now)
-    if due_at and (herd := await _herd(services, due_at, shown["timezone"], sent)):
+    own_id = sent.task or sent.id or ""
+    if due_at and (herd := await herd_of(services, due_at, shown["timezone"], own_id)):
         shown["warnings"].append(_warning(herd))
     return respond(shown)
 
@@ -106,13 +107,12 @@ def _preview(
     return shown, schedules.next_due(resolved, task_id or "", now)
 
 
-async def _herd(
-    services: Services, due_at: datetime, timezone: str, sent: PreviewRequest
+async def herd_of(
+    services: Services, due_at: datetime, timezone: str, own_id: str
 ) -> ScheduleWarning | None:
     """Whether many others are due in the minute of ``due_at``; None without Postgres."""
     with contextlib.suppress(DatabaseUnavailable):
         async with connection(services.pool, within=_HERD_SECONDS) as conn:
-            own_id = sent.task or sent.id or ""
             return await herds.herd_warning(conn, due_at, zones.zone(timezone), own_id)
     return None
 

@@ -16,12 +16,13 @@ from onthedot.database import tasks
 from onthedot.database.pool import connection
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.task import CatchUp, OverlapPolicy, PythonAction, Task
-from web.forms import read_local, told
+from web.forms import told
 from web.pages.look import done, viewer_zone
 from web.pages.query import Key, choice
 from web.rendering import page
 from web.security import Admin, local_path
 from web.services import Given, Services
+from web.typed import read_local
 
 router = APIRouter()
 

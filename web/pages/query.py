@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from fastapi import Depends, Request
 
 from onthedot.errors import FieldError, InvalidInput, NotFound
-from web.forms import read_local
+from web.typed import read_local
 
 
 def choice(name: str, value: str, allowed: Iterable[str]) -> str | None:

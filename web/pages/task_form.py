@@ -15,12 +15,14 @@ from starlette.responses import RedirectResponse, Response
 
 from onthedot import schedule as schedules
 from onthedot.database import tasks
+from onthedot.database.calendars import list_calendars
 from onthedot.database.pool import connection
 from onthedot.errors import InvalidInput, TaskExists, VersionMismatch
 from onthedot.handlers import Handlers
 from onthedot.schedule import zones
-from onthedot.task import CronSchedule, Schedule
-from web.forms import TaskForm
+from onthedot.task import OnceSchedule, Schedule
+from web.api.schedules import herd_of
+from web.forms import EMPTY, TaskForm
 from web.pages import words
 from web.pages.look import viewer_zone
 from web.rendering import page
@@ -54,6 +56,15 @@ LABELS = {
     "cron.cron": "Cron expression",
     "cron.timezone": "Time zone",
     "interval.every": "Every",
+    "interval.timezone": "Time zone of these days",
+    "cron.dst": "When the clocks change",
+    "recurring.starts_at": "Not before",
+    "recurring.ends_at": "Until",
+    "recurring.max_runs": "At most so many times",
+    "recurring.jitter": "Jitter",
+    "recurring.exclude.dates": "Not on these days",
+    "recurring.exclude.weekdays": "Not on these weekdays",
+    "recurring.exclude.calendars": "Not on the days of",
     "http.url": "URL",
     "http.headers": "Headers",
     "http.body": "Body",
@@ -84,6 +95,7 @@ LABELS = {
     "policies.catch_up.within": "How old a missed occurrence may be",
 }
 #: Errors in one of these open the part of the form that is folded.
+_BOUNDS = [name for name in EMPTY if name.startswith("recurring.") and name != "recurring.exact"]
 _FOLDED = ("policies.", "follow_ups.", "tags", "queue", "id")
 
 
@@ -177,16 +189,21 @@ async def preview(services: Services, form: TaskForm, viewer: ZoneInfo) -> Previ
         return None
     now, task_id = datetime.now(UTC), form.values["id"]
     schedule = _read_schedule(trial, now)
+    if schedule is not None and trial.is_valid:
+        try:
+            schedule = await services.registration.with_calendar_days(schedule)
+        except InvalidInput as error:
+            trial.refuse(*error.fields)
     problems = [*trial.errors.values(), *trial.other_errors]
     if schedule is None or problems:
         return Preview(problem=problems[0], due=[], warnings=[], zone=viewer)
-    schedule = await services.registration.with_calendar_days(schedule)
-    zone = zones.zone(schedule.timezone) if isinstance(schedule, CronSchedule) else viewer
+    zone = viewer if isinstance(schedule, OnceSchedule) else zones.zone(schedule.timezone)
+    due = list(islice(schedules.due_times(schedule, task_id, now), _SHOWN))
+    warnings = [one.message for one in schedules.warnings(schedule, task_id, now)]
+    if due and (herd := await herd_of(services, due[0], zone.key, task_id)):
+        warnings.append(herd.message)
     return Preview(
-        description=words.describe(schedule, task_id),
-        due=list(islice(schedules.due_times(schedule, task_id, now), _SHOWN)),
-        warnings=[one.message for one in schedules.warnings(schedule, task_id, now)],
-        zone=zone,
+        description=words.describe(schedule, task_id), due=due, warnings=warnings, zone=zone
     )
 
 
@@ -202,6 +219,11 @@ def _read_schedule(form: TaskForm, now: datetime) -> Schedule | None:
         return None
     form.refuse(*schedules.check(schedule, now, form.values["id"]))
     return schedule
+
+
+async def _calendar_names(services: Services) -> list[str]:
+    async with connection(services.pool) as conn:
+        return [one.name for one in await list_calendars(conn, after="", limit=200)]
 
 
 @cache
@@ -230,6 +252,8 @@ async def _page(
         zones=sorted(zones.names()),
         handlers=await asyncio.to_thread(_handler_names, services.settings.handlers),
         more_open=any(name.startswith(_FOLDED) for name in form.errors),
+        bounds_open=any(form.values[name] != EMPTY[name] for name in _BOUNDS),
+        calendars=await _calendar_names(services),
         preview=await preview(services, form, viewer_zone(request)),
     )
 
