@@ -78,6 +78,8 @@ async def test_code_that_does_not_fit_suspends_a_task_until_it_is_taken_back(
         await assert_eventually(is_suspended, within=60, every=0.5)
         page = await web("GET", "/tasks/steady")
         assert "This task is suspended" in page.text and "onthedot replay" in page.text
+        said = (await web("GET", "/api/v1/tasks/steady/explain")).json
+        assert "suspended" in [one["code"] for one in said["reasons"]]
         handle = stage.engine.client.get_workflow_handle("task/steady")
         assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
         assert (await stage.task("steady")).state is TaskState.ACTIVE

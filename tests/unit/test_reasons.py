@@ -8,6 +8,7 @@ import pytest
 
 from onthedot.engine import EngineHealth, Worker
 from onthedot.run import Run, RunStatus, Trigger
+from onthedot.suspension import Suspension
 from onthedot.task import Pause, Task, TaskSpec, TaskState
 from web.api.reasons import Facts, Reason, reasons
 
@@ -114,6 +115,40 @@ def test_a_change_that_the_engine_does_not_have_is_told() -> None:
 
 def test_a_schedule_without_due_times_is_told() -> None:
     assert [one.code for one in found(due=[])] == ["never_due"]
+
+
+def scheduled(**changes: Any) -> Task:
+    """A task that is due each day at noon."""
+    schedule = {"kind": "cron", "cron": "0 12 * * *", **changes}
+    spec = task().spec.model_dump(mode="json") | {"schedule": schedule}
+    return task(spec=TaskSpec.model_validate(spec))
+
+
+def test_a_schedule_whose_window_has_not_begun_is_told() -> None:
+    starts_at = NOW + timedelta(days=3)
+    [reason] = found(task=scheduled(starts_at=starts_at.isoformat()), due=[starts_at])
+    assert (reason.code, reason.message) == (
+        "before_window",
+        "Its schedule starts at 2026-05-04 12:00:00 UTC.",
+    )
+    assert found(task=scheduled(starts_at=NOW.isoformat())) == []
+
+
+def test_a_day_that_is_left_out_before_the_next_due_time_is_told() -> None:
+    without_tomorrow = scheduled(exclude={"dates": ["2026-05-02"]})
+    [reason] = found(task=without_tomorrow, due=[NOW + timedelta(days=2)])
+    assert reason.code == "excluded"
+    assert "2026-05-02 12:00:00 UTC" in reason.message
+    assert (
+        found(task=scheduled(exclude={"dates": ["2026-05-09"]}), due=[NOW + timedelta(days=1)])
+        == []
+    )
+
+
+def test_a_task_whose_workers_have_the_wrong_code_is_told() -> None:
+    [reason] = found(suspension=Suspension(since=NOW, tries=4))
+    assert (reason.code, reason.since) == ("suspended", NOW)
+    assert reason.remedy and "onthedot replay" in reason.remedy
 
 
 def test_a_run_that_goes_on_is_told_unless_runs_may_overlap() -> None:

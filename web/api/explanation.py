@@ -1,6 +1,7 @@
 """Why a task has not run, or when it will."""
 
 import asyncio
+import contextlib
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from onthedot.database import clock, lists
 from onthedot.database.pool import connection
 from onthedot.database.runs import going_on
 from onthedot.database.tasks import get_task
+from onthedot.errors import EngineUnavailable
+from onthedot.suspension import Suspension, suspension
 from onthedot.task import TaskState
 from web.api.answers import Answer, RunItem, next_due, run_item, stamp
 from web.api.reasons import Code, Facts, Reason, reasons
@@ -76,8 +79,10 @@ async def read_facts(services: Services, task_id: str, now: datetime) -> Facts:
         latest = await lists.list_runs(conn, filter_, limit=_LATEST)
         unfinished = await going_on(conn, task_id, now=now)
         clock_ahead = await clock.ahead_by(conn)
-    health, due = await asyncio.gather(
-        services.engine.health(task.spec.queue), asyncio.to_thread(next_due, task, now)
+    health, due, suspended = await asyncio.gather(
+        services.engine.health(task.spec.queue),
+        asyncio.to_thread(next_due, task, now),
+        _suspension(services, task_id),
     )
     return Facts(
         task=task,
@@ -87,7 +92,14 @@ async def read_facts(services: Services, task_id: str, now: datetime) -> Facts:
         latest=latest.items,
         health=health,
         clock_ahead=clock_ahead,
+        suspension=suspended,
     )
+
+
+async def _suspension(services: Services, task_id: str) -> Suspension | None:
+    with contextlib.suppress(EngineUnavailable):  # which is a reason of its own
+        return await suspension(services.engine, task_id)
+    return None
 
 
 def _reason(reason: Reason) -> dict[str, Any]:

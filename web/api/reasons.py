@@ -9,6 +9,7 @@ from typing import Literal
 from onthedot import schedule as schedules
 from onthedot.engine import EngineHealth
 from onthedot.run import Run, RunStatus, Trigger
+from onthedot.suspension import REMEDY, Suspension
 from onthedot.task import OverlapPolicy, Task, TaskState
 
 Code = Literal[
@@ -20,6 +21,7 @@ Code = Literal[
     "no_scheduler",
     "no_worker",
     "change_pending",
+    "suspended",
     "before_window",
     "excluded",
     "limit",
@@ -59,13 +61,25 @@ class Facts:
     latest: list[Run]  # the newest rows, the newest first
     health: EngineHealth
     clock_ahead: timedelta  # Postgres' clock beside ours
+    suspension: Suspension | None = None
 
 
 def reasons(facts: Facts) -> list[Reason]:
     """All that keeps the task from running, what weighs most first; none when nothing does."""
     if facts.task.state in (TaskState.DELETED, TaskState.FINISHED):
         return [*_ended(facts), *_failing(facts), *_clock(facts)]
-    parts = (_paused, _never_due, _engine, _pending, _window, _excluded, _busy, _failing, _clock)
+    parts = (
+        _paused,
+        _never_due,
+        _engine,
+        _suspended,
+        _pending,
+        _window,
+        _excluded,
+        _busy,
+        _failing,
+        _clock,
+    )
     return list(chain.from_iterable(part(facts) for part in parts))
 
 
@@ -121,6 +135,16 @@ def _engine(facts: Facts) -> Iterator[Reason]:
             code="no_worker",
             message=f"No worker polls the queue {queue}.",
             remedy=f"Start `onthedot worker --role executor --queue {queue}`.",
+        )
+
+
+def _suspended(facts: Facts) -> Iterator[Reason]:
+    if facts.suspension is not None:
+        yield Reason(
+            code="suspended",
+            message="It is suspended: the workers' code does not fit what its workflow has done.",
+            since=facts.suspension.since,
+            remedy=REMEDY,
         )
 
 

@@ -121,7 +121,7 @@ async def show_why(request: Request, services: Given, caller: Admin, task_id: Ke
 
 
 #: Reasons that a task's own page tells by itself.
-_ON_ITS_PAGE = ("paused", "finished", "deleted", "change_pending")
+_ON_ITS_PAGE = ("paused", "finished", "deleted", "change_pending", "suspended")
 
 
 def _lags(runs: list[Run]) -> dict[str, float | None]:
