@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import activity
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 _HEARTBEAT = 2.5  # seconds between two while an action goes on
 _CLEAN_UP = 15.0  # how long an action that is stopped may take to end
 _CLAIM_TRIES = 3
+_SECOND_WORKER = "its worker was lost, and it was started again"
 _CLAIM_PAUSE = 0.2
 
 
@@ -67,7 +69,7 @@ class Executor:
         with Watch(order) as watch:
             outcome = await self._execute(order, watch)
             watch.ended(outcome)
-            return outcome
+            return replace(outcome, remark=_SECOND_WORKER) if watch.follows_a_loss else outcome
 
     async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
         try:
@@ -120,6 +122,7 @@ class Executor:
             except Exception as error:
                 metrics.CLAIMS.labels("failed").inc()
                 if not tries_left:
+                    activity.heartbeat(HANDED_BACK)
                     raise ApplicationError(
                         f"the log cannot be reached to claim the run: {error}",
                         type="NotClaimed",

@@ -38,6 +38,7 @@ class Outcome:
     result: dict[str, Any] | None = None
     retry_after: timedelta | None = None  # what a server asked for
     may_retry: bool = True  # False where another attempt would be wrong
+    remark: str | None = None  # what the row of the run shall say
 
     @property
     def end_codes(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ class Watch:
         self._queue = queue_of(activity.info().task_queue)
         self._held = metrics.WAITING
         self._outcome: str | None = None
+        self.follows_a_loss = False  # another worker had it before, and was lost
         self._lines = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -37,8 +38,8 @@ class Watch:
         tracing.describe(**about, trigger=order.trigger, due_at=order.due_at.isoformat())
         clocks.ENGINE.arrived(info.started_time)
         if info.attempt > 1:
-            reason = "handed_back" if _is_handed_back(info.heartbeat_details) else "lost"
-            metrics.REDELIVERED.labels(reason).inc()
+            self.follows_a_loss = not _is_handed_back(info.heartbeat_details)
+            metrics.REDELIVERED.labels("lost" if self.follows_a_loss else "handed_back").inc()
         return self
 
     def started(self, at: datetime) -> None:

@@ -266,7 +266,7 @@ class RunInFlight:
             finished_at=outcome.finished_at,
             reason=self._cancel_reason
             if outcome.status is RunStatus.CANCELLED
-            else in_words(self.order, self.remark),
+            else in_words(self.order, self.remark, outcome.remark),
             attempts=list(self._attempts),
             attempt_count=len(self._attempts),
             worker=outcome.worker,
@@ -307,9 +307,9 @@ def _unheard_of(
     )
 
 
-def in_words(order: RunOrder, remark: str | None) -> str | None:
+def in_words(order: RunOrder, *remarks: str | None) -> str | None:
     """The reason in a run's row: why it was asked for, and what came of it."""
-    return "; ".join(filter(None, (order.reason, remark))) or None
+    return "; ".join(filter(None, (order.reason, *remarks))) or None
 
 
 def _with_arguments(action: Action, order: RunOrder) -> Action:

@@ -134,7 +134,8 @@ async def test_a_run_whose_worker_is_killed_is_run_again_and_ends_in_one_row(
     assert len(victims) == 1, (before, started_by())
     os.kill(victims[0], signal.SIGKILL)
     rows = await _has_final_rows(stack, "killed", after=datetime.min.replace(tzinfo=UTC), count=1)
-    assert [row["status"] for row in rows] == ["succeeded"]
+    said = "its worker was lost, and it was started again"
+    assert [(row["status"], row["reason"]) for row in rows] == [("succeeded", said)]
     assert len(started_by()) == 2
 
 

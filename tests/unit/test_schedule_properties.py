@@ -3,6 +3,7 @@
 The expressions are drawn together with what they mean.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -10,11 +11,12 @@ from itertools import islice, pairwise, takewhile
 from typing import Any
 
 import pytest
+from croniter import CroniterBadDateError, croniter
 from cronsim import CronSim, CronSimError
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from onthedot.schedule import due_times, zones
+from onthedot.schedule import cron, due_times, zones
 from onthedot.task import CronSchedule, Exclusion, IntervalSchedule
 from tests.minutes import MINUTE, Meaning, model
 
@@ -170,6 +172,20 @@ def test_due_times_are_those_of_cronsim_in_utc(meaning: Meaning, start: datetime
         theirs = list(islice(CronSim(meaning.text, after), 4))
     except CronSimError:
         theirs = []  # it refuses what never fires
+    assert list(islice(ours, 4)) == theirs
+
+
+@given(meanings(), st.datetimes(datetime(2024, 1, 1), datetime(2032, 1, 1)))  # noqa: DTZ001 - Hypothesis wants naive bounds
+@thorough
+def test_due_times_are_those_of_croniter_in_utc(meaning: Meaning, start: datetime) -> None:
+    assume(not re.search(r"\b(\d+)-\1\b|[L#]", meaning.text))  # its 5-5 is the whole field
+    after = start.replace(tzinfo=UTC)
+    ours = due_times(CronSchedule(cron=meaning.text), "task", after)
+    stepper = croniter(meaning.text, after, day_or=cron.read(meaning.text, "task").either_day)
+    try:
+        theirs = [stepper.get_next(datetime) for _ in range(4)]
+    except CroniterBadDateError:  # nothing within fifty years
+        assume(False)
     assert list(islice(ours, 4)) == theirs
 
 
