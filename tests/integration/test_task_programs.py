@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, note, settings
+from hypothesis import HealthCheck, assume, example, given, note, settings
 from hypothesis import strategies as st
 from temporalio import activity
 from temporalio.api.testservice.v1 import LockTimeSkippingRequest, UnlockTimeSkippingRequest
@@ -404,6 +404,42 @@ programs = st.builds(
 )
 
 
+def a_program(*steps: model.Step, life: tuple[Try, ...] = (Try(),), **rest: Any) -> Program:
+    """A task that is due each minute, and all of whose runs go the same way."""
+    short_history = rest.pop("short_history", False)
+    policies = model.Policies(**rest)
+    return Program(Every(1), policies, (life,), steps, short_history=short_history)
+
+
+_OUTAGE = (model.Wait(2), model.StopWorker(), model.Wait(3), model.Wait(2), model.StartWorker())
+_LONG_TRY = (Try(minutes=2),)
+
+
+# Scenes that drawn programs come upon too seldom.
+@example(a_program(*_OUTAGE, model.Wait(2), keep="latest"))
+@example(a_program(*_OUTAGE, model.Wait(2), keep="all", within=210))
+@example(
+    a_program(
+        *(model.Wait(2), model.LogAway(), *[model.Wait(3)] * 4, model.LogBack(), model.Wait(2)),
+        short_history=True,
+    )
+)
+@example(
+    a_program(
+        *(model.Wait(3), model.Revise(policies=model.Policies(overlap="queue_all"))),
+        *(model.Wait(2), model.Pause(), model.Wait(2), model.Resume("latest"), model.Wait(3)),
+        life=_LONG_TRY,
+        overlap="queue_all",
+    )
+)
+@example(
+    a_program(
+        *(model.Wait(2), model.Trigger(), model.Wait(3)),
+        life=(Try(good=False), Try(good=False), Try()),
+        attempts=3,
+        pause_on_failure=2,
+    )
+)
 # A workflow that is forgotten at once leaves coroutines that were never begun.
 @pytest.mark.filterwarnings(
     "ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
