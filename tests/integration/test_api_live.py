@@ -8,28 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.web_client import Web
+from tests.integration.web_client import Web, registered, task
 from tests.services import assert_eventually
 from web.api.answers import RunAnswer, RunList, TaskList
 from web.api.explanation import Explanation
 from web.api.stats import Stats
-
-
-def task(**changes: Any) -> dict[str, Any]:
-    return {
-        "id": f"t-{uuid4().hex}",
-        "name": "Nightly report",
-        "schedule": {"kind": "cron", "cron": "0 2 * * *", "timezone": "Europe/Berlin"},
-        "action": {"kind": "shell", "command": ["/bin/echo", "hello"]},
-        **changes,
-    }
-
-
-async def registered(live: Web, **changes: Any) -> dict[str, Any]:
-    answer = await live("POST", "/api/v1/tasks", task(**changes))
-    assert answer.status == 201, answer.text
-    document: dict[str, Any] = answer.json
-    return document
 
 
 async def ended(live: Web, run_id: str) -> dict[str, Any]:

@@ -3,35 +3,16 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import uuid4
 
 import pytest
 from pydantic import TypeAdapter
 
 from onthedot.engine import Engine, workflow_id
-from tests.integration.web_client import Web, count
+from tests.integration.web_client import Web, count, registered, task
 from web.api import examples
 from web.api.answers import TaskAnswer
 from web.api.explanation import Explanation
 from web.api.stats import Stats
-
-
-def task(**changes: Any) -> dict[str, Any]:
-    return {
-        "id": f"t-{uuid4().hex}",
-        "name": "Nightly report",
-        "schedule": {"kind": "cron", "cron": "0 2 * * *", "timezone": "Europe/Berlin"},
-        "action": {"kind": "shell", "command": ["/bin/echo", "hello"]},
-        **changes,
-    }
-
-
-async def registered(web: Web, **changes: Any) -> dict[str, Any]:
-    answer = await web("POST", "/api/v1/tasks", task(**changes))
-    assert answer.status == 201, answer.text
-    document: dict[str, Any] = answer.json
-    return document
 
 
 async def test_a_registered_task_is_answered_stored_and_has_a_workflow(web: Web) -> None:

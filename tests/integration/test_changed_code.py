@@ -1,6 +1,6 @@
 """Workers with code that does not fit: tasks are suspended, seen, and go on when it is mended."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,6 @@ from onthedot.errors import InvalidInput
 from onthedot.run import RunStatus
 from onthedot.suspension import count_suspended, suspension
 from onthedot.task import TaskState
-from tests import services
 from tests.histories.stage import Stage, every, set_up
 from tests.integration.web_client import Web, let_in, serving
 from tests.services import assert_eventually
@@ -32,13 +31,6 @@ class ChangedTask:
     async def run(self, state: KeepTask) -> None:
         while True:
             await workflow.sleep(timedelta(days=1))
-
-
-@pytest.fixture(scope="module")
-def own_temporal() -> Iterator[str]:
-    """An engine whose workers are those of the tests here alone."""
-    with services.temporary_folder() as folder, services.running_temporal(folder) as server:
-        yield server.address
 
 
 @pytest.fixture

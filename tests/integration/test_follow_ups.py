@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +14,6 @@ from onthedot.errors import InvalidInput
 from onthedot.follow_ups import FollowUpStarter
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import TaskRegistration
-from tests import services
 from tests.histories.record import short
 from tests.histories.stage import HELLO, Stage, UnreachableLog, every, set_up, shell
 from tests.services import assert_eventually
@@ -23,13 +22,6 @@ BY = "tester"
 SUCCEEDED, FAILED, CANCELLED = RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED
 RARELY = every(365 * 86400)
 TELL = shell('printf %s "$ONTHEDOT_OUTCOME"')
-
-
-@pytest.fixture(scope="module")
-def own_temporal() -> Iterator[str]:
-    """An engine whose workers are those of the tests here alone."""
-    with services.temporary_folder() as folder, services.running_temporal(folder) as server:
-        yield server.address
 
 
 @pytest.fixture

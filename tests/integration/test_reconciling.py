@@ -1,7 +1,7 @@
 """What heals by itself: each step between the row and the workflow may have been the last one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
@@ -25,13 +25,6 @@ from tests.histories.stage import HELLO, Stage, every, once_in, set_up, shell
 from tests.services import assert_eventually
 
 BY = "tester"
-
-
-@pytest.fixture(scope="module")
-def own_temporal() -> Iterator[str]:
-    """An engine whose workers are those of the tests here alone."""
-    with services.temporary_folder() as folder, services.running_temporal(folder) as server:
-        yield server.address
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,10 @@ from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
 from onthedot.bulk import Bulk, Result, Work
-from onthedot.database.lists import TaskFilter
 from onthedot.errors import CountMismatch
 from onthedot.idempotency import fingerprint
 from onthedot.registration import Registration
-from onthedot.task import TaskState
-from web.forms import ACTION_KINDS
-from web.pages.query import choice, plain
+from web.pages.query import choice, task_filter
 from web.rendering import page
 from web.security import Admin
 from web.services import Given, Services
@@ -55,7 +52,7 @@ async def _ask(
     changed: bool = False,
 ) -> Response:
     choice("do", do or "-", WORK)
-    found = await Bulk(services.pool, services.registration).select(_wanted(filters))
+    found = await Bulk(services.pool, services.registration).select(task_filter(filters))
     return page(
         request,
         "tasks_many.html",
@@ -90,7 +87,7 @@ async def do_many(
     what = fingerprint("many", [do, count, filters])
     try:
         results: list[Result[Any]] = await Bulk(services.pool, services.registration).each(
-            _wanted(filters), count, work, key=key, print_=what
+            task_filter(filters), count, work, key=key, print_=what
         )
     except CountMismatch:
         return await _ask(request, services, do, filters, changed=True)
@@ -102,16 +99,6 @@ async def do_many(
         did=WORK[do][1],
         done=len(results) - len(failed),
         failed=failed,
-    )
-
-
-def _wanted(filters: dict[str, str]) -> TaskFilter:
-    state = choice("state", filters["state"], TaskState)
-    return TaskFilter(
-        states=[TaskState(state)] if state else [],
-        action=choice("action", filters["action"], ACTION_KINDS),
-        tag=plain(filters["tag"]),
-        search=plain(filters["search"]),
     )
 
 

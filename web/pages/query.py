@@ -1,6 +1,6 @@
 """What a page's address may carry: choices, instants, cursors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -8,7 +8,10 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Depends, Request
 
+from onthedot.database.lists import TaskFilter
 from onthedot.errors import FieldError, InvalidInput, NotFound
+from onthedot.task import TaskState
+from web.forms import ACTION_KINDS
 from web.typed import read_local
 
 
@@ -25,6 +28,17 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str | None:
 def plain(text: str) -> str | None:
     """A text to search for, or None; a NUL, which Postgres has no place for, is left out."""
     return text.replace("\x00", "").strip() or None
+
+
+def task_filter(filters: Mapping[str, str]) -> TaskFilter:
+    """The tasks that a page's filters choose; raise InvalidInput for a state or kind that is none."""
+    state = choice("state", filters["state"], TaskState)
+    return TaskFilter(
+        states=[TaskState(state)] if state else [],
+        action=choice("action", filters["action"], ACTION_KINDS),
+        tag=plain(filters["tag"]),
+        search=plain(filters["search"]),
+    )
 
 
 def instant(text: str, zone: ZoneInfo) -> datetime | None:

@@ -21,7 +21,7 @@ from web.api.reasons import reasons
 from web.forms import ACTION_KINDS
 from web.pages import words
 from web.pages.look import show, temporal_workflow, viewer_zone
-from web.pages.query import Key, choice, pages, plain
+from web.pages.query import Key, choice, pages, task_filter
 from web.security import Admin
 from web.services import Given, Services
 
@@ -50,13 +50,7 @@ async def list_tasks(
     cursor: str | None = None,
 ) -> Response:
     filters = {"search": search, "state": state, "action": action, "tag": tag}
-    states = [TaskState(state)] if choice("state", state, TaskState) else []
-    wanted = lists.TaskFilter(
-        states=states,
-        action=choice("action", action, ACTION_KINDS),
-        tag=plain(tag),
-        search=plain(search),
-    )
+    wanted = task_filter(filters)
     order: Any = choice("sort", sort, _SORTS) or "next_due"
     async with connection(services.pool) as conn:
         found = await lists.list_tasks(conn, wanted, sort=order, cursor=cursor, limit=_PAGE)
