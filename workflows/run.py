@@ -19,7 +19,7 @@ from workflows.messages import RunOrder
 from workflows.retry import NotAgain, after_attempt
 
 #: A worker that is lost is noticed after this long, so that another starts the run within 10 s.
-HEARTBEAT_TIMEOUT = timedelta(seconds=8)
+HEARTBEAT_TIMEOUT = timedelta(seconds=6.5)
 #: What an attempt may take beyond its action's timeout: to stop the action, and to report.
 _MARGIN = timedelta(seconds=60)
 #: What the machinery gets wrong (a lost worker, a full one) is tried again until it succeeds.
