@@ -106,7 +106,7 @@ class Kept:
         if self._file is not None:
             text = json.dumps([asdict(one) for one in self.records], indent=1)
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(text + "\n", encoding="utf-8")
+            self._file.write_text(text + "\n", encoding="utf-8")
 
     def has(self, part: str, side: str, case: str) -> bool:
         """Whether it was measured, and not left out."""
