@@ -63,6 +63,12 @@ async def tasks_with_calendar(conn: Connection, name: str, *, lock: bool = False
     return [read_task(row) for row in await _rows(conn, query, name=name)]
 
 
+async def count_tasks(conn: Connection, names: Sequence[str]) -> dict[str, int]:
+    """How many tasks name each of the calendars; one that none names is left out."""
+    rows = await _rows(conn, "count_tasks", names=list(names))
+    return {row["name"]: row["tasks"] for row in rows}
+
+
 async def change_tasks(
     conn: Connection, changed: Sequence[Task], *, by: str, now: datetime, reason: str
 ) -> list[Task]:

@@ -46,6 +46,13 @@ WHERE spec #> '{schedule,exclude,calendars}' <> '[]' AND state <> 'deleted'
     AND spec #> '{schedule,exclude,calendars}' ? %(name)s
 ORDER BY id FOR UPDATE;
 
+-- name: count_tasks
+SELECT named.name, count(*) AS tasks
+FROM tasks, jsonb_array_elements_text(spec #> '{schedule,exclude,calendars}') AS named (name)
+WHERE spec #> '{schedule,exclude,calendars}' <> '[]' AND state <> 'deleted'
+    AND named.name = ANY(%(names)s)
+GROUP BY named.name;
+
 -- name: change_tasks
 WITH changed AS (
     UPDATE tasks SET

@@ -118,7 +118,17 @@ async def test_no_page_is_wider_than_the_screen(web: Web, signed_in: SignedIn, w
     await register(web, "a-task-with-a-long-name-" * 4)
     async with signed_in(viewport={"width": width, "height": 800}) as context:
         page = await context.new_page()
-        for path in ("/", "/tasks", "/tasks/new", "/runs", "/upcoming?within=1d", "/workers"):
+        for path in (
+            "/",
+            "/tasks",
+            "/tasks/new",
+            "/runs",
+            "/upcoming?within=1d",
+            "/workers",
+            "/calendars",
+            "/calendars/new",
+            "/limits",
+        ):
             await page.goto(web.url + path)
             wide = await page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, path

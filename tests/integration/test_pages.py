@@ -97,7 +97,19 @@ def attribute(tag: str, name: str) -> str:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/tasks", "/tasks/new", "/runs", "/upcoming", "/upcoming?within=1d", "/workers", "/zone"],
+    [
+        "/",
+        "/tasks",
+        "/tasks/new",
+        "/runs",
+        "/upcoming",
+        "/upcoming?within=1d",
+        "/workers",
+        "/zone",
+        "/calendars",
+        "/calendars/new",
+        "/limits",
+    ],
 )
 async def test_every_page_shows_before_there_is_any_task(web: Web, path: str) -> None:
     page = await web("GET", path)
@@ -127,7 +139,8 @@ async def test_every_page_shows_with_tasks_and_runs(web: Web, path: str) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/tasks", "/tasks/nightly", "/runs", "/upcoming", "/workers"]
+    "path",
+    ["/", "/tasks", "/tasks/nightly", "/runs", "/upcoming", "/workers", "/calendars", "/limits"],
 )
 async def test_the_address_of_a_page_gives_its_fragment_alone(web: Web, path: str) -> None:
     await register(web)
@@ -139,7 +152,19 @@ async def test_the_address_of_a_page_gives_its_fragment_alone(web: Web, path: st
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/tasks", "/tasks/new", "/tasks/nightly", "/runs", "/workers", "/zone"]
+    "path",
+    [
+        "/",
+        "/tasks",
+        "/tasks/new",
+        "/tasks/nightly",
+        "/runs",
+        "/workers",
+        "/zone",
+        "/calendars",
+        "/calendars/new",
+        "/limits",
+    ],
 )
 async def test_no_page_has_script_or_style_inside(web: Web, path: str) -> None:
     await register(web)
@@ -152,7 +177,19 @@ async def test_no_page_has_script_or_style_inside(web: Web, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/tasks", "/tasks/new", "/tasks/nightly", "/runs", "/runs/x", "/workers"]
+    "path",
+    [
+        "/",
+        "/tasks",
+        "/tasks/new",
+        "/tasks/nightly",
+        "/runs",
+        "/runs/x",
+        "/workers",
+        "/calendars",
+        "/calendars/x",
+        "/limits",
+    ],
 )
 async def test_a_page_is_for_those_who_are_signed_in(web: Web, path: str) -> None:
     answer = await web("GET", path, key=None, headers={"Accept": "text/html"})

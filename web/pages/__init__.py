@@ -3,7 +3,18 @@
 from fastapi import APIRouter
 
 from web import rendering
-from web.pages import changes, control, look, many, overview, runs, task_form, tasks
+from web.pages import (
+    calendars,
+    changes,
+    control,
+    limits,
+    look,
+    many,
+    overview,
+    runs,
+    task_form,
+    tasks,
+)
 
 look.dress(rendering.templates)
 
@@ -15,3 +26,5 @@ router.include_router(tasks.router)
 router.include_router(control.router)
 router.include_router(changes.router)
 router.include_router(runs.router)
+router.include_router(calendars.router)
+router.include_router(limits.router)

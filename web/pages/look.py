@@ -29,6 +29,9 @@ NOTICES = {
     "restored": ("good", "The version is in force again."),
     "started": ("good", "A run was asked for."),
     "cancelled": ("good", "The run is being cancelled."),
+    "calendar_registered": ("good", "The calendar is registered. Tasks can name it now."),
+    "calendar_changed": ("good", "The calendar is saved, and its tasks follow it."),
+    "calendar_deleted": ("good", "The calendar is deleted."),
 }
 
 

@@ -127,7 +127,6 @@ def policy_words(spec: TaskSpec) -> list[tuple[str, str]]:
                 ("Pauses after", policies.pause_on_failure, 0, _failures(policies)),
                 ("Priority", policies.priority, usual.priority, f"{policies.priority} of 1 to 5"),
                 ("Fairness", policies.fairness_key, None, policies.fairness_key or ""),
-                ("Limits", policies.limits, {}, _limit_words(policies)),
             )
             if value != unset
         ),
@@ -165,10 +164,6 @@ def _retry_words(policies: Policies) -> str:
 def _failures(policies: Policies) -> str:
     number = policies.pause_on_failure
     return "a failure" if number == 1 else f"{number} failures in a row"
-
-
-def _limit_words(policies: Policies) -> str:
-    return ", ".join(f"{name} (at most {most} at once)" for name, most in policies.limits.items())
 
 
 @lru_cache(maxsize=4096)
