@@ -60,6 +60,7 @@ class Processes:
                 running.result["left_behind"] = True
         finally:
             await group.end()
+            output.drain()
             output.close()
             self._reaper.forget(process.pid)
             running.result.update(_describe(process.returncode))
@@ -139,6 +140,13 @@ class _PipeReader:
         while self._read():
             pass
         return not self._open
+
+    def drain(self) -> None:
+        """Take what a group that has just ended has left in the pipe.
+
+        No more than a pipe holds: a process that has left its group may write for ever.
+        """
+        self._read()
 
     def close(self) -> None:
         """Close the pipe: a process that still writes gets SIGPIPE."""
