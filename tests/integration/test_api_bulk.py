@@ -199,7 +199,7 @@ async def test_what_takes_too_long_is_kept_and_told_to_the_engine_afterwards(
     asked = await live("POST", f"/api/v1/tasks:trigger?tag={tag}", {"count": 3}, headers=headers)
     assert asked.json["done"] == 3
     found = await rows(live, "SELECT * FROM tasks WHERE tags @> ARRAY[%s]", tag)
-    assert {(one["state"], one["engine_version"]) for one in found} == {("paused", 1)}
+    assert {(one["state"], one["version"]) for one in found} == {("paused", 2)}
 
     async def all_told() -> bool:
         query = "SELECT engine_version FROM tasks WHERE tags @> ARRAY[%s]"
