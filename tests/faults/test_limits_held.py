@@ -99,6 +99,8 @@ async def ended(at: Office, count: int, within: float) -> list[Run]:
     return runs
 
 
+# Long: one run of the 200 has been seen to wait for over two minutes on a busy machine.
+@pytest.mark.long
 async def test_200_runs_of_20_tasks_are_never_more_than_their_limit_at_once_and_none_is_lost(
     settings: Settings, tmp_path: Path
 ) -> None:
