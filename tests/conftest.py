@@ -1,8 +1,10 @@
 """Fixtures that all tests share."""
 
 import asyncio
+import io
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from uuid import uuid4
 
 import psycopg
@@ -16,6 +18,19 @@ from onthedot.database.migrate import migrate
 from tests import services
 
 _TEMPLATE = "migrated"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that ran out of time says where its coroutines were, which no thread's stack shows."""
+    report = yield
+    if report.failed and "from pytest-timeout" in report.longreprtext:
+        stacks = io.StringIO()
+        with suppress(RuntimeError):  # no loop: nothing to show
+            for task in asyncio.all_tasks(asyncio.get_event_loop()):
+                task.print_stack(file=stacks)
+        report.sections.append(("asyncio tasks", stacks.getvalue()))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
