@@ -92,6 +92,7 @@ class LimitWorkflow:
         self._report(asked, granted=True, before=0)
 
     def _report(self, asked: AskForPlace, *, granted: bool, before: int) -> None:
+        self._news[:] = [one for one in self._news if one.ask != asked]  # it would be old news
         self._news.append(
             TellOfPlace(
                 ask=asked,

@@ -42,8 +42,10 @@ class Places:
         return bool(self._asked) and not self._complete
 
     def hear(self, news: TellOfPlace) -> None:
-        """A limit has answered."""
-        self._news[news.ask.limit] = news
+        """A limit has answered. Answers may overtake each other, but a place given is not taken."""
+        before = self._news.get(news.ask.limit)
+        if before is None or not before.granted:
+            self._news[news.ask.limit] = news
 
     async def run_to_end(self) -> Run:
         """Wait for all places, let the run be made, give them back; the run's final row."""

@@ -261,9 +261,18 @@ class _Checking:
             other.due_at < row.due_at
             and other.trigger is not Trigger.BACKFILL
             and (other.ran or not other.status.is_final)
-            and (other.finished_at is None or other.finished_at >= row.due_at - _HEARD_OF)
+            and (other.finished_at is None or self._heard_by(other.finished_at) >= row.due_at)
             for other in self._by_task[row.task_id]
         )
+
+    def _heard_by(self, finished_at: datetime) -> datetime:
+        """Until when a run's task may not know that it has ended: in an outage nobody can tell it."""
+        outages = [
+            one.ended_at
+            for one in self._history.outages
+            if one.begun_at <= finished_at + _HEARD_OF and finished_at <= one.ended_at
+        ]
+        return max([finished_at, *outages]) + _HEARD_OF
 
     def _caught_up(
         self,

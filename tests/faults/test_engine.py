@@ -1,6 +1,7 @@
 """Temporal is killed; then nothing can run until it is back."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from onthedot.task import TaskState
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Scenario
-from tests.faults.watch import Watch, now
+from tests.faults.watch import Watch, now, until
 
 
 @pytest.mark.fast
@@ -27,6 +28,28 @@ async def test_temporal_is_killed_and_comes_back(cluster: Cluster, scenario: Sce
             heals()
             await cluster.temporal.start()
         await asyncio.sleep(5)
+
+
+@pytest.mark.fast
+async def test_runs_that_end_while_temporal_is_away_are_not_run_again(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    """Their workers keep what they have to say until somebody hears it."""
+    async with scenario(
+        "Temporal SIGKILLed while 20 runs go on, back after they have ended",
+        load="20 tasks due at once, each for 1.5 s",
+        promise="no run is repeated",
+    ) as watch:
+        due_at = now() + timedelta(seconds=4)
+        await watch.herd(20, due_at, "/after/1.5")
+        await until(due_at + timedelta(seconds=1))
+        async with watch.outage() as heals:
+            await cluster.temporal.kill()
+            await asyncio.sleep(3)
+            heals()
+            await cluster.temporal.start()
+        await watch.settled(due_at)
+        assert sorted(Counter(one.key for one in await watch.calls()).values()) == [1] * 20
 
 
 @pytest.mark.long

@@ -45,6 +45,11 @@ async def test_what_follows_runs_once_although_the_worker_is_killed_before_it_st
         async with await psycopg.AsyncConnection.connect(database_url) as locking:
             with worker_process(settings, tmp_path / "killed.log") as killed:
                 asked = await at.registration.trigger("first", by="tester")
+
+                async def first_goes_on() -> bool:
+                    return [run.status for run in await rows(at, "first")] == [RunStatus.RUNNING]
+
+                await services.assert_eventually(first_goes_on, within=60)
                 # Nobody can ask for a run any more: what follows the first is about to be.
                 await locking.execute("LOCK TABLE requests IN EXCLUSIVE MODE")
                 go.touch()

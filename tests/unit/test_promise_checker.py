@@ -191,6 +191,12 @@ def test_a_run_is_skipped_only_while_the_one_before_it_goes_on() -> None:
     assert kinds(history(lets, ran(5, lasts=6), overlapped(10), until=10)) == {Broken.NOT_RUN}
 
 
+def test_a_task_hears_after_an_outage_that_its_run_ended_in_it() -> None:
+    rows = [ran(5, lasts=1), overlapped(10)]
+    assert not kinds(history(task(), *rows, until=10, outages=out(4, 9)))
+    assert kinds(history(task(), *rows, until=10, outages=out(4, 7))) == {Broken.NOT_RUN}
+
+
 def test_a_run_that_queues_has_ten_seconds_from_the_end_of_the_one_before() -> None:
     queues = task(overlap="queue_one")
     assert not kinds(history(queues, ran(5, lasts=30), ran(10, 34), until=10))
