@@ -42,6 +42,7 @@ class Part:
     is_ready: Callable[[], Awaitable[bool]]
     environment: Mapping[str, str] | None = None
     account: Account | None = None
+    code: Path = _ROOT  # the folder that our code is taken from
     prepare: Callable[[], Awaitable[None]] = _nothing
     _process: subprocess.Popen[bytes] | None = None
 
@@ -66,7 +67,7 @@ class Part:
             self._process = subprocess.Popen(  # noqa: ASYNC220
                 wrap(self.command, account=self.account),
                 env=self.environment,
-                cwd="/" if self.account else _ROOT,
+                cwd="/" if self.account else self.code,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -5,7 +5,7 @@ import contextlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -124,15 +124,21 @@ class Watch:
 
     async def herd(self, count: int, at: datetime, action: str = "http") -> None:
         """One-time tasks that are all due at once."""
+        once = {"kind": "once", "at": at.isoformat()}
+        names = (f"herd-{at:%M%S}-{number}" for number in range(count))
+        await self.register_many(dict.fromkeys(names, once), action)
+
+    async def register_many(
+        self, schedules: Mapping[str, dict[str, Any]], action: str = "http"
+    ) -> list[Registered]:
+        """Tasks by name, some at a time."""
         places = asyncio.Semaphore(16)
 
-        async def register(number: int) -> None:
+        async def register(name: str) -> Registered:
             async with places:
-                await self.register(
-                    f"herd-{at:%M%S}-{number}", {"kind": "once", "at": at.isoformat()}, action
-                )
+                return await self.register(name, schedules[name], action, within=180)
 
-        await asyncio.gather(*map(register, range(count)))
+        return await asyncio.gather(*map(register, schedules))
 
     async def mix(self, each: int = 1) -> None:
         """A load of all kinds: about three runs a second, ``each`` times."""
