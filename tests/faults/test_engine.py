@@ -72,24 +72,25 @@ async def test_temporal_is_killed_again_and_again(cluster: Cluster, scenario: Sc
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 async def test_changes_reach_a_task_that_often_continues_as_new(
     cluster: Cluster, scenario: Scenario
 ) -> None:
-    """Each pause and resume is an Update; some hundreds of them fill several histories."""
+    """Each pause and resume is an Update; so many of them fill many histories."""
     async with scenario(
-        "600 changes while the workflow continues as new",
-        load="3 tasks, each every 1 s",
+        "20,000 changes, through which the workflows continue as new",
+        load="20 tasks, each every 1 s, paused and resumed 500 times",
         promise="on time unless paused, no change lost",
-        settles_within=120,
+        settles_within=180,
     ) as watch:
         tasks = [
             await watch.register(f"changed-{number}", {"kind": "interval", "every": "1s"})
-            for number in range(3)
+            for number in range(20)
         ]
-        await asyncio.gather(*(_change_often(watch, task.task_id, 100) for task in tasks))
+        await asyncio.gather(*(_change_often(watch, task.task_id, 500) for task in tasks))
         for task in tasks:
             stored = await watch.call("GET", f"/tasks/{task.task_id}")
-            assert stored["version"] == 201
+            assert stored["version"] == 1001
             assert stored["state"] == "active"
 
 

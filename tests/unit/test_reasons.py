@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from onthedot.database.workers import Worker as Present
 from onthedot.engine import EngineHealth, Worker
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.suspension import Suspension
@@ -189,3 +190,27 @@ def test_clocks_that_differ_by_over_a_second_are_told(seconds: float, side: str)
     [reason] = found(clock_ahead=timedelta(seconds=seconds))
     assert reason.code == "clock_skew"
     assert f"{abs(seconds):.1f} s {side}" in reason.message
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "queue", "says"),
+    [
+        (1500, "default", "1.5 s ahead of Postgres': what it runs starts early."),
+        (-3000, "default", "3.0 s behind Postgres': what it runs starts late."),
+        (-3000, "reports", None),
+        (900, "default", None),
+    ],
+)
+def test_a_worker_whose_clock_is_off_is_told_to_those_it_runs(
+    ahead_ms: float, queue: str, says: str | None
+) -> None:
+    worker = Present(
+        identity="w",
+        role="all",
+        queues=[queue],
+        version="1",
+        started_at=NOW,
+        clock_skew_ms=ahead_ms,
+    )
+    told = [one.message for one in found(workers=[worker])]
+    assert told == ([f"The clock of worker w is {says}"] if says else [])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
-from onthedot.database import clock, lists
+from onthedot.database import clock, lists, workers
 from onthedot.database.pool import connection
 from onthedot.database.runs import going_on
 from onthedot.database.tasks import get_task
@@ -79,6 +79,7 @@ async def read_facts(services: Services, task_id: str, now: datetime) -> Facts:
         latest = await lists.list_runs(conn, filter_, limit=_LATEST)
         unfinished = await going_on(conn, task_id, now=now)
         clock_ahead = await clock.ahead_by(conn)
+        present = await workers.seen(conn)
     health, due, suspended = await asyncio.gather(
         services.engine.health(task.spec.queue),
         asyncio.to_thread(next_due, task, now),
@@ -92,6 +93,7 @@ async def read_facts(services: Services, task_id: str, now: datetime) -> Facts:
         latest=latest.items,
         health=health,
         clock_ahead=clock_ahead,
+        workers=present,
         suspension=suspended,
     )
 

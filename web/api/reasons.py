@@ -1,12 +1,14 @@
 """What keeps a task from running, one reason a function: from facts that were read before."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, takewhile
 from typing import Literal
 
 from onthedot import schedule as schedules
+from onthedot.clocks import MOST_SKEW
+from onthedot.database.workers import Worker
 from onthedot.engine import EngineHealth
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.suspension import REMEDY, Suspension
@@ -31,7 +33,8 @@ Code = Literal[
     "clock_skew",
 ]
 
-_SKEW = timedelta(seconds=1)
+_SKEW = timedelta(seconds=MOST_SKEW)
+_SET_CLOCKS = "Let NTP set the clocks of all machines."
 _MEANWHILE = {
     OverlapPolicy.SKIP: "what is due meanwhile is skipped",
     OverlapPolicy.QUEUE_ONE: "the next one waits for its end, others are skipped",
@@ -61,6 +64,7 @@ class Facts:
     latest: list[Run]  # the newest rows, the newest first
     health: EngineHealth
     clock_ahead: timedelta  # Postgres' clock beside ours
+    workers: Sequence[Worker] = ()  # as they say of themselves
     suspension: Suspension | None = None
 
 
@@ -243,5 +247,15 @@ def _clock(facts: Facts) -> Iterator[Reason]:
             code="clock_skew",
             message=f"Postgres' clock is {abs(ahead).total_seconds():.1f} s {side} this server's: "
             "runs seem early or late.",
-            remedy="Let NTP set the clocks of all machines.",
+            remedy=_SET_CLOCKS,
         )
+    for worker in facts.workers:
+        if abs(worker.clock_skew_ms) > MOST_SKEW * 1000 and facts.task.spec.queue in worker.queues:
+            ahead = timedelta(milliseconds=worker.clock_skew_ms)
+            side, when = ("ahead of", "early") if ahead > timedelta() else ("behind", "late")
+            yield Reason(
+                code="clock_skew",
+                message=f"The clock of worker {worker.identity} is {abs(ahead).total_seconds():.1f} s "
+                f"{side} Postgres': what it runs starts {when}.",
+                remedy=_SET_CLOCKS,
+            )

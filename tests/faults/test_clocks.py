@@ -1,0 +1,62 @@
+"""A worker whose clock is wrong: a real one, which is told another time."""
+
+import importlib.util
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from onthedot import doctor
+from tests.faults.cluster import Cluster, Part
+from tests.faults.watch import now, watching
+
+_FAKETIME = importlib.util.find_spec("libfaketime")
+
+
+@asynccontextmanager
+async def clock_off(worker: Part, seconds: float) -> AsyncIterator[None]:
+    """A worker that is started anew with a clock which is so far ahead, until the block is left."""
+    if _FAKETIME is None or _FAKETIME.origin is None:
+        pytest.skip("libfaketime has no wheel for this machine")
+    library = Path(_FAKETIME.origin).with_name("vendor") / "libfaketime/src/libfaketime.so.1"
+    faked = {"LD_PRELOAD": str(library), "FAKETIME": f"{seconds:+}s", "DONT_FAKE_MONOTONIC": "1"}
+    right = worker.environment
+    assert right is not None
+    try:
+        await _come_back(worker, {**right, **faked})
+        yield
+    finally:
+        await _come_back(worker, right)
+
+
+async def _come_back(worker: Part, environment: dict[str, str]) -> None:
+    worker.signal(signal.SIGTERM)
+    await worker.ended()
+    worker.environment = environment
+    await worker.start()
+
+
+@pytest.mark.fast
+async def test_a_worker_whose_clock_is_behind_is_late_by_no_more_and_seen_everywhere(
+    cluster: Cluster,
+) -> None:
+    """It runs what it is sent by its own clock; that of the other is right."""
+    behind = cluster.workers[1]
+    async with watching(cluster) as watch, clock_off(behind, -3):
+        due_at = now() + timedelta(seconds=8)
+        await watch.herd(20, due_at)
+        await watch.settled(due_at, within=20)
+        lags = sorted((call.at - due_at).total_seconds() for call in await watch.calls())
+        told = await watch.call("GET", f"/tasks/{next(iter(watch.tasks))}/explain")
+        examined = {one.part: one for one in await doctor.examine(cluster.settings)}
+        warned = behind.log.read_text(encoding="utf-8")
+    assert len(lags) == 20
+    assert -0.05 < lags[0] < 1, lags
+    assert 2.9 < lags[-1] < 4, lags
+    (reason,) = [one for one in told["reasons"] if one["code"] == "clock_skew"]
+    assert "is 3.0 s behind Postgres': what it runs starts late" in reason["message"]
+    assert "by -3.0 s" in examined["Workers' clocks"].says
+    assert "this worker's clock is 3.0 s behind that of postgres" in warned
