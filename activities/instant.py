@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import zlib
 from datetime import datetime, timedelta
 
 from temporalio import activity
@@ -11,8 +12,9 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities.action import now
 from activities.watch import HANDED_BACK
 
-#: A waiting attempt heartbeats this long before its instant, and every ``_BETWEEN`` before that.
-_LAST_HEARTBEAT = 1.0
+#: A waiting attempt heartbeats this long before its instant, each at its own time in this range so
+#: that a herd does not do so together, and every ``_BETWEEN`` before that.
+_LAST_HEARTBEAT = (1.0, 2.5)
 _BETWEEN = 4.5  # under the heartbeat timeout by 2 s, for one that is held up in a herd
 _SLACK = 0.005  # a timer may be early by this much
 
@@ -32,8 +34,9 @@ class WaitingRoom:
         """
         self._watcher = self._watcher or asyncio.create_task(self._watch_for_shutdown())
         self._refuse_if_closed()
+        last = _last_heartbeat()
         while (left := (instant - now()).total_seconds()) > 0:
-            heartbeat_at = _next_heartbeat(left)
+            heartbeat_at = _next_heartbeat(left, last)
             await self._pause(left - heartbeat_at)
             self._refuse_if_closed()
             if heartbeat_at:
@@ -79,13 +82,18 @@ def handed_back(why: str) -> ApplicationError:
     )
 
 
-def _next_heartbeat(left: float) -> float:
+def _last_heartbeat() -> float:
+    """How long before its instant this attempt heartbeats for the last time."""
+    soonest, earliest = _LAST_HEARTBEAT
+    share = zlib.crc32(activity.info().task_token) / 2**32
+    return soonest + (earliest - soonest) * share
+
+
+def _next_heartbeat(left: float, last: float) -> float:
     """How long before the instant the next heartbeat is due; 0 when none is."""
-    if left <= _LAST_HEARTBEAT + _SLACK:
+    if left <= last + _SLACK:
         return 0.0
-    return _LAST_HEARTBEAT + _BETWEEN * (
-        math.ceil((left - _LAST_HEARTBEAT - _SLACK) / _BETWEEN) - 1
-    )
+    return last + _BETWEEN * (math.ceil((left - last - _SLACK) / _BETWEEN) - 1)
 
 
 def _end(pause: asyncio.Future[None]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -114,8 +115,8 @@ class Stage:
         self.began = now  # aware UTC, a whole minute: nothing was due before
         self.log = Log()
         self.attempts: list[ExecuteAttempt] = []
-        self.most_at_once = 0  # attempts
-        self._going_on = 0
+        self.most_at_once = 0  # runs; one that the test server took for lost is attempted twice
+        self._going_on: Counter[str] = Counter()
         self.plays: Callable[[ExecuteAttempt], Play] = lambda _: GOOD
         self.spec = TaskSpec(
             name="A task", schedule=every("1m", now), action=HttpAction(url="http://127.0.0.1/")
@@ -281,11 +282,11 @@ class Stage:
             return self._outcome(CANCELLED, None, await self.now())
         self.attempts.append(order)
         started_at, play = await self.now(), self.plays(order)
-        self._going_on += 1
-        self.most_at_once = max(self.most_at_once, self._going_on)
+        self._going_on[order.run_id] += 1
+        self.most_at_once = max(self.most_at_once, len(+self._going_on))
         if not await self._goes_on_until(started_at + play.lasts, cancelled, _GOING_ON):
             play = CANCELLED
-        self._going_on -= 1
+        self._going_on[order.run_id] -= 1
         return self._outcome(play, started_at, await self.now())
 
     async def _goes_on_until(

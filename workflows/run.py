@@ -276,8 +276,8 @@ class RunInFlight:
         )
 
 
-#: A waiting run listens for the last time a second before its instant; later it simply runs.
-_LAST_RECALL = timedelta(seconds=1.5)
+#: A waiting run listens for the last time 1 to 2.5 s before its instant; later it simply runs.
+_LAST_RECALL = timedelta(seconds=3)
 _USUAL_PRIORITY = 3
 _MILLISECOND = timedelta(milliseconds=1)
 

@@ -12,7 +12,7 @@ from tests.faults.history import History, Outage, Registered
 #: How late a run may start.
 PROMISED = timedelta(seconds=10)
 #: A change that comes this soon before a due time may be too late for it.
-_TOO_LATE_TO_RECALL = timedelta(seconds=2)
+_TOO_LATE_TO_RECALL = timedelta(seconds=3.5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,14 +91,14 @@ async def test_a_thousand_attempts_wait_for_one_instant(executing: Bench) -> Non
 
 
 async def test_a_waiting_attempt_heartbeats_little(executing: Bench) -> None:
-    """The engine pays for each of them: one a second before the instant, and every 4.5 s before."""
-    wanted = python("mark", due_in=6)
+    """The engine pays for each: one in the last 2.5 s before the instant, and every 4.5 s before."""
+    wanted = python("mark", due_in=7.1)
     await executing.execute(wanted)
 
     before = [(wanted.start_at - one).total_seconds() for one in executing.heartbeats]
     assert len(before) == 2
-    assert 4.5 < before[0] <= 5.51
-    assert 0 < before[1] <= 1.01
+    assert 0.9 < before[1] < 2.51
+    assert before[0] - before[1] == pytest.approx(4.5, abs=0.1)
 
 
 async def test_a_run_that_goes_on_heartbeats(
