@@ -34,18 +34,22 @@ async def test_temporal_is_killed_and_comes_back(cluster: Cluster, scenario: Sce
 async def test_runs_that_end_while_temporal_is_away_are_not_run_again(
     cluster: Cluster, scenario: Scenario
 ) -> None:
-    """Their workers keep what they have to say until somebody hears it."""
+    """Their workers keep what they have to say until somebody hears it.
+
+    They heartbeat two seconds after their start, shortly before the engine dies: it must be back
+    before it takes them for lost.
+    """
     async with scenario(
         "Temporal SIGKILLed while 20 runs go on, back after they have ended",
-        load="20 tasks due at once, each for 1.5 s",
+        load="20 tasks due at once, each for 2.5 s",
         promise="no run is repeated",
     ) as watch:
         due_at = now() + timedelta(seconds=4)
-        await watch.herd(20, due_at, "/after/1.5")
-        await until(due_at + timedelta(seconds=1))
+        await watch.herd(20, due_at, "/after/2.5")
+        await until(due_at + timedelta(seconds=2.2))
         async with watch.outage() as heals:
             await cluster.temporal.kill()
-            await asyncio.sleep(3)
+            await asyncio.sleep(1.5)
             heals()
             await cluster.temporal.start()
         await watch.settled(due_at)
