@@ -55,7 +55,7 @@ _WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(maximum=20)
 _RUN_POLLERS = PollerBehaviorSimpleMaximum(maximum=10)
 _MOST_FILES = 65_536
 #: In new objects, then in collections of the generation before: by default 700, 10, 10.
-_GARBAGE_THRESHOLDS = (5_000, 10, 50)
+_GARBAGE_THRESHOLDS = (5_000, 10, 20)
 _UPKEEP_POLLERS = PollerBehaviorSimpleMaximum(maximum=2)
 
 
