@@ -46,10 +46,8 @@ _SETTINGS: Mapping[str, int | bool | str] = {
     # again within a minute, so that it goes on soon after they are taken back.
     "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": 3,
     "history.workflowTaskRetryMaxInterval": "60s",
-    # Timers are read in batches, 20 a second by default, and where many are due some go to a second
-    # reader, which gets what the first leaves over: it read one in 1.25 s, and timers were 8 s late.
-    "history.timerProcessorMaxPollRPS": 1000,
-    "history.transferProcessorMaxPollRPS": 1000,
+    # Timers are read in batches, 20 a second, and where many are due some go to a second reader,
+    # which gets what the first leaves over: one batch in 1.25 s, timers 8 s late.
     "history.timerQueueMaxReaderCount": 1,
     "history.transferQueueMaxReaderCount": 1,
     # A worker that hangs answers no ping. Its open polls would be given tasks for another minute.
