@@ -50,8 +50,8 @@ from workflows.task import TaskWorkflow
 
 TASK = "task-1"
 
-#: Between heartbeats of an attempt that waits, and of one that goes on, in skipped time.
 _LOST = 20  # seconds after which an update is sent again
+#: Between heartbeats of an attempt that waits, and of one that goes on, in skipped time.
 _WAITING, _GOING_ON = timedelta(seconds=0.8), timedelta(seconds=4)
 
 

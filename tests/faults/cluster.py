@@ -96,6 +96,13 @@ class Part:
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait, within)
 
+    async def restart(self) -> None:
+        """Ask it to leave, and start it again: with what was changed here meanwhile."""
+        if self.is_running:
+            self.signal(signal.SIGTERM)
+            await self.ended()
+        await self.start()
+
     async def end(self) -> None:
         """End it as the test is over, in whatever state it is."""
         if self.is_running:

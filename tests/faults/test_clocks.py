@@ -1,7 +1,6 @@
 """A worker whose clock is wrong: a real one, which is told another time."""
 
 import importlib.util
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -26,17 +25,12 @@ async def clock_off(worker: Part, seconds: float) -> AsyncIterator[None]:
     right = worker.environment
     assert right is not None
     try:
-        await _come_back(worker, {**right, **faked})
+        worker.environment = {**right, **faked}
+        await worker.restart()
         yield
     finally:
-        await _come_back(worker, right)
-
-
-async def _come_back(worker: Part, environment: dict[str, str]) -> None:
-    worker.signal(signal.SIGTERM)
-    await worker.ended()
-    worker.environment = environment
-    await worker.start()
+        worker.environment = right
+        await worker.restart()
 
 
 @pytest.mark.fast

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -73,11 +72,8 @@ def _changed_code(folder: Path) -> Path:
 
 
 async def _come_back_with(worker: Part, code: Path) -> None:
-    if worker.is_running:
-        worker.signal(signal.SIGTERM)
-        await worker.ended()
     worker.code = code
-    await worker.start()
+    await worker.restart()
 
 
 async def _takes_the_new_way(cluster: Cluster, task_id: str) -> bool:
