@@ -83,6 +83,16 @@ def temporal_server() -> Iterator[str]:
         yield server.address
 
 
+@pytest.fixture(scope="module")
+def own_temporal() -> Iterator[str]:
+    """An engine of one module's tests alone, for those that work for all that is open there.
+
+    On the shared one are the tasks of tests that have no worker: hundreds that are due by now.
+    """
+    with services.temporary_folder() as folder, services.running_temporal(folder) as server:
+        yield server.address
+
+
 @pytest.fixture
 async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
     """A Temporal test server whose time skips to the next timer."""

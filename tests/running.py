@@ -1,17 +1,16 @@
 """The engine's parts, running: a task's workflow in skipped time, or real workers."""
 
 import asyncio
-import contextlib
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from subprocess import Popen
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from temporalio import activity
@@ -48,9 +47,9 @@ from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartR
 from workflows.runner import workflow_runner
 from workflows.task import TaskWorkflow
 
+T = TypeVar("T")
 TASK = "task-1"
 
-_LOST = 20  # seconds after which an update is sent again
 #: Between heartbeats of an attempt that waits, and of one that goes on, in skipped time.
 _WAITING, _GOING_ON = timedelta(seconds=0.8), timedelta(seconds=4)
 
@@ -195,12 +194,7 @@ class Stage:
             catch_up=catch_up,
             let_finish=let_finish,
         )
-        while True:
-            # The test server can lose an update that comes with a workflow's first task.
-            with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(
-                    self.handle.execute_update(TaskWorkflow.revise, desired), _LOST
-                )
+        return await self.handle.execute_update(TaskWorkflow.revise, desired)
 
     async def trigger(self, key: str = "asked", overlap: OverlapPolicy | None = None) -> str:
         """Ask for a run now; its id."""
@@ -313,6 +307,16 @@ class Stage:
             may_retry=play.may_retry,
             result=play.result,
         )
+
+
+async def sent_first(request: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A request that has reached the server, before a worker comes.
+
+    The test server loses an update that comes while a worker has the workflow's first task.
+    """
+    going = asyncio.create_task(request)
+    await asyncio.sleep(0.5)
+    return going
 
 
 @asynccontextmanager

@@ -38,10 +38,10 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture
-def settings(database_url: str, temporal_server: str) -> Settings:
+def settings(database_url: str, own_temporal: str) -> Settings:
     return Settings(
         database_url=database_url,
-        temporal_address=temporal_server,
+        temporal_address=own_temporal,
         shell=True,
         handlers=("onthedot.examples:*",),
         http_allow=("127.0.0.0/8",),

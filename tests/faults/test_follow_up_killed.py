@@ -33,9 +33,9 @@ async def register(at: Office, task_id: str, script: str, **follow_ups: list[str
 
 
 async def test_what_follows_runs_once_although_the_worker_is_killed_before_it_starts(
-    database_url: str, temporal_server: str, tmp_path: Path
+    database_url: str, own_temporal: str, tmp_path: Path
 ) -> None:
-    settings = Settings(database_url=database_url, temporal_address=temporal_server, shell=True)
+    settings = Settings(database_url=database_url, temporal_address=own_temporal, shell=True)
     done, go = tmp_path / "done", tmp_path / "go"
     async with office(settings) as at:
         await register(at, "second", f"echo $ONTHEDOT_RUN_ID >> {done}")

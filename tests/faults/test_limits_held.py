@@ -64,9 +64,9 @@ async def crm() -> AsyncIterator[Crm]:
 
 
 @pytest.fixture
-def settings(database_url: str, temporal_server: str) -> Settings:
+def settings(database_url: str, own_temporal: str) -> Settings:
     return Settings(
-        database_url=database_url, temporal_address=temporal_server, http_allow=("127.0.0.0/8",)
+        database_url=database_url, temporal_address=own_temporal, http_allow=("127.0.0.0/8",)
     )
 
 

@@ -56,8 +56,8 @@ async def lose_its_worker(at: Office, folder: Path, policies: dict[str, Any]) ->
 
 
 @pytest.fixture
-def settings(database_url: str, temporal_server: str) -> Settings:
-    return Settings(database_url=database_url, temporal_address=temporal_server, shell=True)
+def settings(database_url: str, own_temporal: str) -> Settings:
+    return Settings(database_url=database_url, temporal_address=own_temporal, shell=True)
 
 
 async def test_a_run_that_is_to_run_at_most_once_fails_with_its_worker_and_is_not_tried_again(

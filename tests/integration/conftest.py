@@ -23,13 +23,6 @@ async def on_stage(time_skipping: WorkflowEnvironment) -> AsyncIterator[Stage]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def own_temporal() -> Iterator[str]:
-    """An engine whose workers are those of the tests of one module alone."""
-    with services.temporary_folder() as folder, services.running_temporal(folder) as server:
-        yield server.address
-
-
 @pytest.fixture
 def web_settings(database_url: str, temporal_server: str) -> Settings:
     """Settings of a web app with a database of its own, and no worker."""

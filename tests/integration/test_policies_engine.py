@@ -27,9 +27,9 @@ BY = "tester"
 
 
 @pytest.fixture
-async def played(database_url: str, temporal_server: str) -> AsyncIterator[Stage]:
+async def played(database_url: str, own_temporal: str) -> AsyncIterator[Stage]:
     """A scheduler that sends runs, and nobody who executes those of other queues."""
-    async with set_up(database_url, temporal_server) as stage, stage.worker():
+    async with set_up(database_url, own_temporal) as stage, stage.worker():
         yield stage
 
 

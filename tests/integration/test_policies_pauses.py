@@ -1,12 +1,10 @@
 """Pauses: what becomes of their occurrences, and when they end; docs/policies.md."""
 
-import asyncio
-
 import pytest
 
 from onthedot.run import Trigger
 from onthedot.task import CatchUp, TaskState
-from tests.running import BAD, CANCELLED, GOOD, Stage, every, lasting
+from tests.running import BAD, CANCELLED, GOOD, Stage, every, lasting, sent_first
 from workflows import runs as runs_module
 from workflows import task as task_module
 
@@ -152,7 +150,7 @@ async def test_a_pause_whose_end_nobody_saw_ended_at_its_instant(on_stage: Stage
     await on_stage.minutes(4.5)
     until, policies = on_stage.begins_after(2.5), {"catch_up": {"keep": "all"}}
     await on_stage.start(state=PAUSED, paused_until=until, policies=policies)
-    resuming = asyncio.create_task(on_stage.revise(ACTIVE))  # with the end of the pause
+    resuming = await sent_first(on_stage.revise(ACTIVE))  # with the end of the pause
     async with on_stage.worker():
         await resuming
         await on_stage.minutes(5.5)

@@ -278,12 +278,12 @@ async def test_a_start_that_is_interrupted_leaves_nothing(folder: Path) -> None:
 
 
 async def test_a_postgres_and_a_temporal_of_ones_own_are_used(
-    folder: Path, database_url: str, temporal_server: str
+    folder: Path, database_url: str, own_temporal: str
 ) -> None:
     place = folder / "own"
     place.mkdir()
     environment = settings_in(
-        place, ONTHEDOT_DATABASE_URL=database_url, ONTHEDOT_TEMPORAL_ADDRESS=temporal_server
+        place, ONTHEDOT_DATABASE_URL=database_url, ONTHEDOT_TEMPORAL_ADDRESS=own_temporal
     )
     with up(environment, place / "said") as running:
         await services.assert_eventually(running.is_up, within=60)

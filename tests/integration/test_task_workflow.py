@@ -11,7 +11,7 @@ from temporalio.client import WorkflowExecutionStatus
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger, requested_run_id
 from onthedot.task import CronSchedule, OnceSchedule, TaskState
-from tests.running import BAD, GOOD, TASK, Play, Stage, every, lasting
+from tests.running import BAD, GOOD, TASK, Play, Stage, every, lasting, sent_first
 from workflows import runs as runs_module
 from workflows import task as task_module
 from workflows.messages import RunOrder
@@ -305,7 +305,7 @@ async def test_what_an_outage_left_is_accounted_for_when_the_task_is_deleted(
 ) -> None:
     await on_stage.minutes(3.5)  # nobody worked since the stage began
     handle = await on_stage.start(policies={"catch_up": {"keep": "latest"}})
-    deleting = asyncio.create_task(on_stage.revise(TaskState.DELETED))
+    deleting = await sent_first(on_stage.revise(TaskState.DELETED))
     async with on_stage.worker():
         await deleting
         await handle.result()
@@ -485,7 +485,7 @@ async def test_a_run_can_be_cancelled_as_it_is_sent_off(on_stage: Stage) -> None
     order = RunOrder(run_id=run_id, trigger=Trigger.MANUAL, due_at=on_stage.began)
     on_stage.scripted(lasting(hours=1))
     await on_stage.start(state=TaskState.PAUSED, queue=[order])
-    cancelling = asyncio.create_task(on_stage.cancel(run_id))  # it comes with the first task
+    cancelling = await sent_first(on_stage.cancel(run_id))  # it comes with the first task
     async with on_stage.worker():
         await cancelling
         await on_stage.minutes(1)

@@ -62,12 +62,12 @@ async def collector() -> AsyncIterator[Collector]:
 
 @pytest.fixture
 def traced(
-    database_url: str, temporal_server: str, collector: Collector, tmp_path: Path
+    database_url: str, own_temporal: str, collector: Collector, tmp_path: Path
 ) -> Iterator[str]:
     """The URL of a web app that has a worker; both send their traces."""
     settings = Settings(
         database_url=database_url,
-        temporal_address=temporal_server,
+        temporal_address=own_temporal,
         http_allow=("127.0.0.0/8",),
         port=services.free_port(),
         log_format="json",

@@ -23,8 +23,8 @@ BY = "tester"
 
 
 @pytest.fixture
-async def stage(database_url: str, temporal_server: str) -> AsyncIterator[Stage]:
-    async with set_up(database_url, temporal_server) as made:
+async def stage(database_url: str, own_temporal: str) -> AsyncIterator[Stage]:
+    async with set_up(database_url, own_temporal) as made:
         yield made
 
 
