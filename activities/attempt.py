@@ -18,6 +18,7 @@ from activities.live import LiveLog, Showing, running_row
 from activities.messages import ExecuteAttempt, Outcome
 from activities.output import OutputCapture
 from activities.plain import plain_text
+from activities.pulse import Pulse
 from activities.python import Functions
 from activities.shell import Processes
 from activities.watch import HANDED_BACK, Watch
@@ -31,7 +32,6 @@ __all__ = ["Executor", "LiveLog"]
 
 log = logging.getLogger(__name__)
 
-_HEARTBEAT = 2.5  # seconds between two while an action goes on
 _CLEAN_UP = 15.0  # how long an action that is stopped may take to end
 _CLAIM_TRIES = 3
 _SECOND_WORKER = "its worker was lost, and it was started again"
@@ -42,11 +42,23 @@ class Executor:
     """Executes attempts. One for each worker: it watches for that worker's shutdown."""
 
     def __init__(
-        self, settings: Settings, live_log: LiveLog, client: Client, handlers: Handlers, worker: str
+        self,
+        settings: Settings,
+        live_log: LiveLog,
+        client: Client,
+        handlers: Handlers,
+        worker: str,
+        *,
+        is_told: bool = False,
     ) -> None:
-        """``worker`` names this worker in the log."""
-        self._live_log = live_log
+        """``worker`` names this worker in the log.
+
+        ``is_told`` says that the engine tells it of a cancellation by itself, not only in answer to
+        a heartbeat.
+        """
+        self._live_log, self._client = live_log, client
         self._worker = worker
+        self._is_told = is_told
         self._waiting_room = WaitingRoom()
         self._http = HttpCalls(settings)
         self._processes = Processes(settings)
@@ -72,17 +84,22 @@ class Executor:
             return replace(outcome, remark=_SECOND_WORKER) if watch.follows_a_loss else outcome
 
     async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
+        pulse = Pulse(self._client)
         try:
-            await self._waiting_room.wait_until(order.start_at)
+            again = activity.info().attempt > 1  # its timeout was for the wait of the first
+            if again:
+                await pulse.shorten()
+            heartbeats = again or not self._is_told
+            await self._waiting_room.wait_until(order.start_at, heartbeats=heartbeats)
         except asyncio.CancelledError:
             return self._stopped_before_start(order)
         running = Running(order=order, output=OutputCapture(), started_at=now())
         watch.started(running.started_at)
-        beats = _Heartbeats()
+        pulse.begin()
         try:
             return await self._start(running)
         finally:
-            beats.end()
+            pulse.end()
 
     async def close(self) -> None:
         """Show what is left to show, and let go of connections; after the worker has ended."""
@@ -223,21 +240,6 @@ class Executor:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
-
-
-class _Heartbeats:
-    """Heartbeats from a moment after the start of an action on; a timer, no task."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(_HEARTBEAT - 0.5, self._beat)
-
-    def end(self) -> None:
-        self._timer.cancel()
-
-    def _beat(self) -> None:
-        activity.heartbeat()
-        self._timer = self._loop.call_later(_HEARTBEAT, self._beat)
 
 
 def _why_stopped() -> Stop | None:

@@ -27,16 +27,16 @@ class WaitingRoom:
         self._watcher: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def wait_until(self, instant: datetime) -> None:
+    async def wait_until(self, instant: datetime, *, heartbeats: bool = True) -> None:
         """Return at ``instant`` (aware; by the wall clock), at once when it is past.
 
-        Raise ApplicationError ``HandedBack`` when the worker shuts down before it.
+        With ``heartbeats`` it hears in answer to them that it was cancelled. Raise ApplicationError ``HandedBack`` when the worker shuts down before it.
         """
         self._watcher = self._watcher or asyncio.create_task(self._watch_for_shutdown())
         self._refuse_if_closed()
         last = _last_heartbeat()
         while (left := (instant - now()).total_seconds()) > 0:
-            heartbeat_at = _next_heartbeat(left, last)
+            heartbeat_at = _next_heartbeat(left, last) if heartbeats else 0.0
             await self._pause(left - heartbeat_at)
             self._refuse_if_closed()
             if heartbeat_at:

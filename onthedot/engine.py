@@ -7,6 +7,7 @@ from typing import Any
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
     DescribeTaskQueueRequest,
     DescribeTaskQueueResponse,
     GetSystemInfoRequest,
@@ -137,6 +138,9 @@ class Engine:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        #: Temporal tells a worker of a cancellation by itself, not only in answer to a heartbeat.
+        #: Not known where the connection is made when first needed.
+        self.tells_workers = False
         self._has_connected = False
 
     async def connected(self) -> None:
@@ -172,9 +176,24 @@ class Engine:
             interceptors=tracing.interceptors(),
         )
         try:
-            return cls(await connecting)
-        except RuntimeError as error:
+            engine = cls(await connecting)
+            if not lazy:
+                await engine._learn()
+        except (RPCError, RuntimeError) as error:
             raise EngineUnavailable(f"Temporal does not answer: {error}") from error
+        return engine
+
+    async def _learn(self) -> None:
+        request = DescribeNamespaceRequest(namespace=self.client.namespace)
+        try:
+            described = await self.client.workflow_service.describe_namespace(
+                request, timeout=_RPC_TIMEOUT
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.PERMISSION_DENIED:
+                return
+            raise
+        self.tells_workers = described.namespace_info.capabilities.worker_commands
 
     async def health(self, queue: str = "default") -> EngineHealth:
         """Whether Temporal answers, and which workers poll for this queue."""

@@ -50,6 +50,10 @@ _SETTINGS: Mapping[str, int | bool | str] = {
     # which gets what the first leaves over: one batch in 1.25 s, timers 8 s late.
     "history.timerQueueMaxReaderCount": 1,
     "history.transferQueueMaxReaderCount": 1,
+    # Workers are told of cancellations at once, not in answer to a heartbeat: runs that wait for
+    # their instant need none.
+    "frontend.WorkerCommandsEnabled": True,
+    "system.enableCancelActivityWorkerCommand": True,
     # A worker that hangs answers no ping. Its open polls would be given tasks for another minute.
     "frontend.keepAliveTime": "2s",
     "frontend.keepAliveTimeout": "3s",

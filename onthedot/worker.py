@@ -174,7 +174,12 @@ class _Parts:
     def _executor(self) -> Executor:
         handlers = Handlers(self._settings.handlers)
         executor = Executor(
-            self._settings, self._log, self._engine.client, handlers, self._identity
+            self._settings,
+            self._log,
+            self._engine.client,
+            handlers,
+            self._identity,
+            is_told=self._engine.tells_workers,
         )
         self._executors.append(executor)
         return executor

@@ -11,6 +11,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.attempt import Executor
 from activities.messages import ExecuteAttempt, Outcome
+from activities.pulse import heartbeat_timeout
 from onthedot import duration
 from onthedot.engine import run_queue
 from onthedot.run import Attempt, Output, Run, RunStatus, Trigger
@@ -18,8 +19,6 @@ from onthedot.task import Action, Policies, PythonAction, TaskSpec
 from workflows.messages import RunOrder
 from workflows.retry import NotAgain, after_attempt
 
-#: A worker that is lost is noticed after this long, so that another starts the run within 10 s.
-HEARTBEAT_TIMEOUT = timedelta(seconds=6.5)
 #: What an attempt may take beyond its action's timeout: to stop the action, and to report.
 _MARGIN = timedelta(seconds=60)
 #: What the machinery gets wrong (a lost worker, a full one) is tried again until it succeeds.
@@ -190,6 +189,7 @@ class RunInFlight:
             return _unheard_of(RunStatus.CANCELLED)
         policies, now = self._spec.policies, workflow.now()
         start_at = self._start_at if number == 1 else now
+        wait = max(start_at - now, timedelta())
         order = ExecuteAttempt(
             run_id=self.order.run_id,
             task_id=self._task_id,
@@ -207,8 +207,8 @@ class RunInFlight:
             Executor.execute_attempt,
             order,
             task_queue=run_queue(self._spec.queue),
-            start_to_close_timeout=max(start_at - now, timedelta()) + longest + _MARGIN,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            start_to_close_timeout=wait + longest + _MARGIN,
+            heartbeat_timeout=heartbeat_timeout(wait),
             retry_policy=_MACHINERY,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"{self.order.trigger} run due {self.order.due_at:%Y-%m-%d %H:%M:%S}Z, attempt {number}",

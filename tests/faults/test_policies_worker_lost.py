@@ -23,8 +23,9 @@ BY = "tester"
 async def only_row(at: Office, task_id: str) -> Run:
     async with connection(at.pool) as conn:
         found = await conn.execute("SELECT * FROM runs WHERE task_id = %s", [task_id])
-        (row,) = await found.fetchall()
-        return read_run(row)
+        rows = await found.fetchall()
+        assert len(rows) == 1, rows
+        return read_run(rows[0])
 
 
 async def has_ended(at: Office, task_id: str) -> Run:

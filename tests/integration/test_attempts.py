@@ -10,7 +10,7 @@ import pytest
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 
-from activities import attempt
+from activities import attempt, pulse
 from activities.action import Ended, Running, now
 from activities.messages import Outcome
 from onthedot.errors import DatabaseUnavailable
@@ -91,7 +91,10 @@ async def test_a_thousand_attempts_wait_for_one_instant(executing: Bench) -> Non
 
 
 async def test_a_waiting_attempt_heartbeats_little(executing: Bench) -> None:
-    """The engine pays for each: one in the last 2.5 s before the instant, and every 4.5 s before."""
+    """Where that is how it hears of a cancellation: the engine pays for each.
+
+    One in the last 2.5 s before the instant, and every 4.5 s before.
+    """
     wanted = python("mark", due_in=7.1)
     await executing.execute(wanted)
 
@@ -104,7 +107,8 @@ async def test_a_waiting_attempt_heartbeats_little(executing: Bench) -> None:
 async def test_a_run_that_goes_on_heartbeats(
     executing: Bench, monkeypatch: pytest.MonkeyPatch, assert_eventually: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(attempt, "_HEARTBEAT", 0.6)
+    monkeypatch.setattr(pulse, "_FIRST", 0.1)
+    monkeypatch.setattr(pulse, "_BETWEEN", 0.6)
     going = executing.start(python("go_on"))
     await assert_eventually(lambda: len(executing.heartbeats) >= 3)
     executing.environment.cancel()

@@ -1,0 +1,135 @@
+"""Runs that wait at a worker for their instant: they cost nothing, hear of changes, and are missed
+when their worker is lost.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+
+from onthedot import schedule
+from onthedot.engine import workflow_id
+from onthedot.run import RunStatus
+from onthedot.settings import Settings
+from onthedot.task import OnceSchedule, TaskRegistration
+from tests import services
+from tests.faults.test_policies_worker_lost import has_ended
+from tests.running import Office, office, worker_process
+
+BY = "tester"
+STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+
+
+@pytest.fixture
+def settings(database_url: str, own_temporal: str) -> Settings:
+    return Settings(database_url=database_url, temporal_address=own_temporal, shell=True)
+
+
+@pytest.fixture
+async def at(settings: Settings) -> AsyncIterator[Office]:
+    async with office(settings) as made:
+        yield made
+
+
+async def register(at: Office, due_at: datetime, script: str, *, lead: float) -> str:
+    """Register a task whose lead is at least so long, in seconds; its id."""
+    once = OnceSchedule(at=due_at)
+    ids = (f"waits-{due_at.timestamp():.0f}-{number}" for number in count())
+    wanted = timedelta(seconds=lead)
+    task_id = next(one for one in ids if schedule.lead(once, one, due_at, None) >= wanted)
+    sent = {
+        "id": task_id,
+        "name": task_id,
+        "schedule": {"kind": "once", "at": due_at.isoformat()},
+        "action": {"kind": "shell", "script": script},
+        "policies": {"timeout": "10m"},
+    }
+    await at.registration.register(TaskRegistration.model_validate(sent), by=BY)
+    return task_id
+
+
+async def attempt(at: Office, task_id: str) -> PendingActivityInfo | None:
+    """Its attempt as the engine knows it, once a worker has it."""
+    handle = at.engine.client.get_workflow_handle(workflow_id(task_id))
+    described = (await handle.describe()).raw_description
+    taken = [one for one in described.pending_activities if one.state == STARTED]
+    return taken[0] if taken else None
+
+
+async def is_taken(at: Office, task_id: str) -> PendingActivityInfo:
+    async def taken() -> PendingActivityInfo:
+        found = await attempt(at, task_id)
+        assert found is not None
+        return found
+
+    found: PendingActivityInfo = await services.assert_eventually(taken, within=40, every=0.2)
+    return found
+
+
+async def test_a_waiting_run_says_nothing_and_hears_at_once_that_it_is_called_back(
+    at: Office, settings: Settings, tmp_path: Path
+) -> None:
+    done = tmp_path / "done"
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=40)
+    with worker_process(settings, tmp_path / "worker.log"):
+        task_id = await register(at, due_at, f"date +%s.%N >> {done}", lead=30)
+        await is_taken(at, task_id)
+        await asyncio.sleep(7)  # past its first heartbeats, if there were any
+        waiting = await is_taken(at, task_id)
+        assert not waiting.HasField("last_heartbeat_time")
+        sooner = due_at - timedelta(seconds=12)
+        change = {"schedule": OnceSchedule(at=sooner)}
+        await at.registration.amend(
+            task_id, lambda spec: spec.model_copy(update=change), str(sooner), by=BY
+        )
+        run = await has_ended(at, task_id)
+    assert (run.status, run.due_at) == (RunStatus.SUCCEEDED, sooner)
+    assert run.started_at is not None
+    assert run.started_at - sooner < timedelta(seconds=5)
+    assert len(done.read_text().splitlines()) == 1
+
+
+async def test_a_run_whose_worker_is_lost_while_it_waits_starts_within_the_promise(
+    at: Office, settings: Settings, tmp_path: Path
+) -> None:
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
+    with worker_process(settings, tmp_path / "worker-1.log") as victim:
+        task_id = await register(at, due_at, "true", lead=20)
+        await is_taken(at, task_id)
+        os.kill(victim.pid, signal.SIGKILL)
+    with worker_process(settings, tmp_path / "worker-2.log"):
+        run = await has_ended(at, task_id)
+    assert run.status is RunStatus.SUCCEEDED
+    assert run.started_at is not None
+    assert timedelta() <= run.started_at - due_at < timedelta(seconds=10)
+
+
+async def test_a_run_that_waited_long_is_missed_as_soon_as_others_once_it_goes_on(
+    at: Office, settings: Settings, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=40)
+    # the first would go on for long after its worker has gone
+    script = f"date +%s.%N >> {started}; test $(wc -l < {started}) -gt 1 || sleep 600"
+    with worker_process(settings, tmp_path / "worker-1.log") as victim:
+        task_id = await register(at, due_at, script, lead=30)
+        waiting = await is_taken(at, task_id)
+        assert waiting.activity_options.heartbeat_timeout.ToTimedelta() > timedelta(seconds=30)
+        await services.assert_eventually(started.exists, within=60)
+        await asyncio.sleep(4)  # it has heartbeat by then
+        going_on = await is_taken(at, task_id)
+        assert going_on.activity_options.heartbeat_timeout.ToTimedelta() < timedelta(seconds=8)
+        os.kill(victim.pid, signal.SIGKILL)
+        killed_at = datetime.now(UTC)
+    with worker_process(settings, tmp_path / "worker-2.log"):
+        run = await has_ended(at, task_id)
+    assert run.status is RunStatus.SUCCEEDED
+    again_at = float(started.read_text().splitlines()[-1])
+    assert again_at - killed_at.timestamp() < 10
