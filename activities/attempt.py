@@ -18,7 +18,7 @@ from activities.live import LiveLog, Showing, running_row
 from activities.messages import ExecuteAttempt, Outcome
 from activities.output import OutputCapture
 from activities.plain import plain_text
-from activities.pulse import Pulse
+from activities.pulse import HEARTBEAT_TIMEOUT, Pulse, heartbeat_timeout
 from activities.python import Functions
 from activities.shell import Processes
 from activities.watch import HANDED_BACK, Watch
@@ -86,11 +86,7 @@ class Executor:
     async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
         pulse = Pulse(self._client)
         try:
-            again = activity.info().attempt > 1  # its timeout was for the wait of the first
-            if again:
-                await pulse.shorten()
-            heartbeats = again or not self._is_told
-            await self._waiting_room.wait_until(order.start_at, heartbeats=heartbeats)
+            await self._wait(order, pulse)
         except asyncio.CancelledError:
             return self._stopped_before_start(order)
         running = Running(order=order, output=OutputCapture(), started_at=now())
@@ -100,6 +96,16 @@ class Executor:
             return await self._start(running)
         finally:
             pulse.end()
+
+    async def _wait(self, order: ExecuteAttempt, pulse: Pulse) -> None:
+        """Until its instant has come, so that the engine notices a loss of this worker in time."""
+        wait = order.start_at - now()
+        if wait > timedelta():
+            if not self._is_told:
+                await pulse.lower(HEARTBEAT_TIMEOUT)
+            elif activity.info().attempt > 1:  # the timeout was made for the wait of the first
+                await pulse.lower(heartbeat_timeout(wait))
+        await self._waiting_room.wait_until(order.start_at, heartbeats=not self._is_told)
 
     async def close(self) -> None:
         """Show what is left to show, and let go of connections; after the worker has ended."""

@@ -1,8 +1,8 @@
 """How the engine hears that an attempt is alive, and so notices when its worker is lost.
 
 Waiting for its instant an attempt need not say anything: its heartbeat timeout reaches beyond the
-instant. Thousands that wait cost nothing that way. One whose action goes on for a while has its
-timeout shortened, and heartbeats.
+instant. So thousands may wait at no cost. Once its action has gone on for a moment its timeout is
+lowered, and it heartbeats.
 """
 
 import asyncio
@@ -36,14 +36,13 @@ def heartbeat_timeout(wait: timedelta) -> timedelta:
 
 
 class Pulse:
-    """Heartbeats of an attempt while its action goes on; a timer, and a task once in its life."""
+    """What keeps one attempt alive for the engine; a timer, and a task once in its life."""
 
     def __init__(self, client: Client) -> None:
         self._client, self._info = client, activity.info()
         self._loop = asyncio.get_running_loop()
-        timeout = self._info.heartbeat_timeout
-        self._is_short = timeout is None or timeout <= HEARTBEAT_TIMEOUT
-        self._shortening: asyncio.Task[None] | None = None
+        self._timeout = self._info.heartbeat_timeout or timedelta()
+        self._lowering: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -53,51 +52,54 @@ class Pulse:
     def end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._shortening is not None:
-            self._shortening.cancel()
+        if self._lowering is not None:
+            self._lowering.cancel()
 
-    async def shorten(self) -> None:
-        """Have the engine notice a loss within the usual timeout of each heartbeat from now on.
+    async def lower(self, to: timedelta) -> None:
+        """Have the engine notice a loss so long after the last heartbeat, unless it does sooner.
 
-        Where that fails it is noticed later; it is tried again with the next heartbeat, unless
-        this engine cannot do it.
+        Where that fails it is noticed later; while an action goes on it is tried again.
         """
-        if self._is_short:
+        if to >= self._timeout:
             return
-        service, info = self._client.workflow_service, self._info
-        options = ActivityOptions(heartbeat_timeout=_as_duration(HEARTBEAT_TIMEOUT))
+        info = self._info
+        change = UpdateActivityOptionsRequest(
+            namespace=self._client.namespace,
+            identity=self._client.identity,
+            execution=WorkflowExecution(
+                workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or ""
+            ),
+            id=info.activity_id,
+            activity_options=ActivityOptions(heartbeat_timeout=_as_duration(to)),
+            update_mask=FieldMask(paths=["heartbeat_timeout"]),
+        )
         try:
-            # First, as the shorter timeout counts from the last heartbeat that was heard.
-            await service.record_activity_task_heartbeat(
-                RecordActivityTaskHeartbeatRequest(
-                    namespace=self._client.namespace,
-                    identity=self._client.identity,
-                    task_token=info.task_token,
-                )
-            )
-            await service.update_activity_options(
-                UpdateActivityOptionsRequest(
-                    namespace=self._client.namespace,
-                    identity=self._client.identity,
-                    execution=WorkflowExecution(
-                        workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or ""
-                    ),
-                    id=info.activity_id,
-                    activity_options=options,
-                    update_mask=FieldMask(paths=["heartbeat_timeout"]),
-                )
-            )
+            await self._client.workflow_service.update_activity_options(change)
         except RPCError as error:
-            log.warning("a loss of this worker would be noticed late: %s", error.message)
-            self._is_short = error.status in _IN_VAIN
-        else:
-            self._is_short = True
+            if error.status not in _IN_VAIN:
+                return
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                log.warning("a loss of this worker may be noticed late: %s", error.message)
+        self._timeout = to
 
     def _beat(self) -> None:
         activity.heartbeat()
-        if not self._is_short and (self._shortening is None or self._shortening.done()):
-            self._shortening = self._loop.create_task(self.shorten())
+        if self._timeout > HEARTBEAT_TIMEOUT and (not self._lowering or self._lowering.done()):
+            self._lowering = self._loop.create_task(self._heard_and_lowered())
         self._timer = self._loop.call_later(_BETWEEN, self._beat)
+
+    async def _heard_and_lowered(self) -> None:
+        heartbeat = RecordActivityTaskHeartbeatRequest(
+            namespace=self._client.namespace,
+            identity=self._client.identity,
+            task_token=self._info.task_token,
+        )
+        try:
+            # The lower timeout, too, counts from the last heartbeat that the engine has heard.
+            await self._client.workflow_service.record_activity_task_heartbeat(heartbeat)
+        except RPCError:  # it is away: again with the next heartbeat
+            return
+        await self.lower(HEARTBEAT_TIMEOUT)
 
 
 #: An attempt that the engine knows no longer, and an engine that cannot change a timeout.

@@ -115,7 +115,7 @@ class Settings:
     temporal_ui_port: int = _setting(8233, _whole(1, 65535), "The port of the embedded Temporal's web UI.")
     temporal_api_key: str | None = _setting(None, _text, "An API key for an external Temporal that wants one (it turns TLS on).")
     workers: int | None = _setting(None, _whole(1, 256), "How many workers `onthedot up` runs; by default one a core.")
-    worker_slots: int = _setting(2500, _whole(1, 100_000), "The most runs that one worker holds at once, those that wait for their instant included.")
+    worker_slots: int = _setting(5000, _whole(1, 100_000), "The most runs that one worker holds at once, those that wait for their instant included.")
     worker_threads: int = _setting(32, _whole(1, 10_000), "The most Python handlers that are not async which one worker runs at once.")
     workflow_cache: int = _setting(2000, _whole(0, 1_000_000), "How many tasks' workflows one worker keeps in memory.")
     shutdown_grace: timedelta = _setting(timedelta(seconds=30), _span, "How long a worker that stops lets its runs go on.")

@@ -87,6 +87,8 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
         keeper = Upkeep(settings, pool, engine, registration)
         starter = FollowUpStarter(pool, registration.send)
         workers = parts.workers(role, queues, UpkeepActivities(keeper), FollowUps(starter))
+        if not engine.tells_workers:
+            logger.info("Temporal tells no worker of cancellations: waiting runs heartbeat")
         logger.info("worker %s: role %s, queues %s", identity, role, ", ".join(queues))
         async with Presence(pool, identity, role, queues, settings.metrics_port):
             await _work(workers, engine, stop)

@@ -14,7 +14,7 @@ from onthedot.task import CronSchedule, IntervalSchedule, OnceSchedule, Schedule
 __all__ = ["HORIZON", "adopt", "due_times", "lead", "next_due", "occurrences", "resolve"]
 
 #: The longest time before its due time that a run is sent to a worker.
-LONGEST_LEAD = timedelta(seconds=45)
+LONGEST_LEAD = timedelta(seconds=90)
 _SHORTEST_LEAD = timedelta(seconds=1)
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -149,7 +149,7 @@ def lead(
 ) -> timedelta:
     """How long before ``due_at`` a run is sent to a worker: the same for a task at each call.
 
-    Tasks are spread by the hash of their id over [1 s, 45 s], or up to half of the time since the
+    Tasks are spread by the hash of their id over [1 s, 90 s], or up to half of the time since the
     ``previous`` due time (to the next one where there is none), where that is less.
     """
     share = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=4).digest(), "big") / 2**32

@@ -1,11 +1,10 @@
-"""Runs that wait at a worker for their instant: they cost nothing, hear of changes, and are missed
-when their worker is lost.
-"""
+"""Runs that wait at a worker: they cost nothing, hear of changes, are not lost with the worker."""
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -14,11 +13,12 @@ import pytest
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 
-from onthedot import schedule
+from onthedot import schedule, temporal_server
 from onthedot.engine import workflow_id
 from onthedot.run import RunStatus
 from onthedot.settings import Settings
 from onthedot.task import OnceSchedule, TaskRegistration
+from onthedot.temporal_server import _SETTINGS
 from tests import services
 from tests.faults.test_policies_worker_lost import has_ended
 from tests.running import Office, office, worker_process
@@ -73,17 +73,15 @@ async def is_taken(at: Office, task_id: str) -> PendingActivityInfo:
     return found
 
 
-async def test_a_waiting_run_says_nothing_and_hears_at_once_that_it_is_called_back(
-    at: Office, settings: Settings, tmp_path: Path
-) -> None:
+async def taken_and_called_back(at: Office, tmp_path: Path) -> PendingActivityInfo:
+    """Have a run wait, and its task due sooner: the run as it waited."""
     done = tmp_path / "done"
     due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=40)
-    with worker_process(settings, tmp_path / "worker.log"):
+    with worker_process(at.settings, tmp_path / "worker.log"):
         task_id = await register(at, due_at, f"date +%s.%N >> {done}", lead=30)
         await is_taken(at, task_id)
-        await asyncio.sleep(7)  # past its first heartbeats, if there were any
+        await asyncio.sleep(7)  # past its first heartbeats, if it makes any
         waiting = await is_taken(at, task_id)
-        assert not waiting.HasField("last_heartbeat_time")
         sooner = due_at - timedelta(seconds=12)
         change = {"schedule": OnceSchedule(at=sooner)}
         await at.registration.amend(
@@ -94,6 +92,33 @@ async def test_a_waiting_run_says_nothing_and_hears_at_once_that_it_is_called_ba
     assert run.started_at is not None
     assert run.started_at - sooner < timedelta(seconds=5)
     assert len(done.read_text().splitlines()) == 1
+    return waiting
+
+
+async def test_a_waiting_run_says_nothing_and_hears_that_it_is_called_back(
+    at: Office, tmp_path: Path
+) -> None:
+    waited = await taken_and_called_back(at, tmp_path)
+    assert not waited.HasField("last_heartbeat_time")
+
+
+@pytest.fixture
+def silent_temporal(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An engine that tells workers of a cancellation in answer to a heartbeat alone."""
+    for_workers = ("frontend.WorkerCommandsEnabled", "system.enableCancelActivityWorkerCommand")
+    rest = {name: value for name, value in _SETTINGS.items() if name not in for_workers}
+    monkeypatch.setattr(temporal_server, "_SETTINGS", rest)
+    with services.temporary_folder() as folder, services.running_temporal(folder) as server:
+        yield server.address
+
+
+async def test_where_the_engine_tells_workers_nothing_a_waiting_run_heartbeats(
+    silent_temporal: str, settings: Settings, tmp_path: Path
+) -> None:
+    async with office(replace(settings, temporal_address=silent_temporal)) as at:
+        waited = await taken_and_called_back(at, tmp_path)
+    assert waited.HasField("last_heartbeat_time")
+    assert waited.activity_options.heartbeat_timeout.ToTimedelta() < timedelta(seconds=8)
 
 
 async def test_a_run_whose_worker_is_lost_while_it_waits_starts_within_the_promise(
