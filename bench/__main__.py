@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +20,7 @@ from bench.sides import AT_ALL_SIZES, OFFERS
 
 PARTS = ("herd", "steady", "registration", "scale", "log")
 _PAGE = ROOT / "docs" / "benchmark.md"
-_FIGURES = ROOT / ".bench" / "figures.json"
+_FIGURES = ROOT / "docs" / "benchmark.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,27 +59,17 @@ def steps(options: Options) -> Iterator[Step]:
     for case, first in _cases(options):
         for name in options.sides:
             if first or options.all_sizes or name in AT_ALL_SIZES:
-                yield Step(
-                    case.part,
-                    name,
-                    case.name,
-                    lambda case=case, name=name: firing.measure(  # type: ignore[misc]
-                        case, OFFERS[name], options.workers
-                    ),
-                )
+                measure = partial(firing.measure, case, OFFERS[name], options.workers)
+                yield Step(case.part, name, case.name, measure)
     if "registration" in options.parts:
         for name in options.sides:
-            yield Step(
-                "registration",
-                name,
-                registration.SINGLE,
-                lambda name=name: registration.measure(  # type: ignore[misc]
-                    OFFERS[name], options.workers, options.register
-                ),
+            register = partial(
+                registration.measure, OFFERS[name], options.workers, options.register
             )
+            yield Step("registration", name, registration.SINGLE, register)
     if "onthedot" in options.sides:
-        grow = lambda: scale.measure(options.workers, options.sizes)  # noqa: E731
-        fill = lambda: logpages.measure(options.workers, options.rows)  # noqa: E731
+        grow = partial(scale.measure, options.workers, options.sizes)
+        fill = partial(logpages.measure, options.workers, options.rows)
         if "scale" in options.parts:
             yield Step("scale", "onthedot", f"{options.sizes[-1]} tasks wait", grow)
         if "log" in options.parts:
@@ -105,8 +96,9 @@ async def run(options: Options, kept: Kept) -> None:
         for step in steps(options):
             if options.missing and kept.has(step.part, step.side, step.case):
                 continue
+            load = round(os.getloadavg()[0], 1)
             async for record in _taken(step):
-                kept.add(replace(record, conditions=conditions))
+                kept.add(replace(record, conditions=conditions, load=load))
                 _say(f"[{round_}/{options.rounds}] {report.line(record)}")
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from operator import ge
 
 from bench.figures import Kept, Record, Spread, spread
 
@@ -39,7 +41,7 @@ def _aims(kept: Kept) -> Iterator[Aim]:
         case = f"5000 {kind} tasks, noop"
         words = "a herd of 5,000: all within 10 s"
         yield _lag(kept, words, "herd", case, "lag max", lambda lag: lag < 10)
-    for case in dict.fromkeys(one.case for one in kept.of("steady")):
+    for case in kept.cases("steady"):
         if case.startswith("50 "):
             words = "50 firings a second: lag p99 under 0.05 s"
             yield _lag(kept, words, "steady", case, "lag p99", lambda lag: lag < 0.05)
@@ -75,7 +77,7 @@ def _ratios(kept: Kept) -> Iterator[Aim]:
                     continue
                 ratio = ours.middle / theirs.middle
                 found = Spread(ratio, ours.least / theirs.most, ours.most / theirs.least)
-                yield Aim(words, case, found, "", 2, lambda ratio, most=most: ratio <= most)  # type: ignore[misc]
+                yield Aim(words, case, found, "", 2, partial(ge, most))
 
 
 def _last(kept: Kept, part: str) -> list[Record]:

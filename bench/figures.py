@@ -25,6 +25,7 @@ class Record:
     problems: Sequence[str] = ()
     left_out: str | None = None
     conditions: str = ""  # those of the run that it was measured in
+    load: float = 0.0  # of the machine, in the minute before
 
 
 def counted(work: Work, called: Mapping[str, Sequence[float]]) -> list[tuple[float, int]]:
@@ -112,12 +113,22 @@ class Kept:
         """Whether it was measured, and not left out."""
         return any(not one.left_out for one in self.of(part, side, case))
 
+    def cases(self, *parts: str) -> list[str]:
+        """Those that were measured, smaller ones first."""
+        found = dict.fromkeys(one.case for part in parts for one in self.of(part))
+        return sorted(found, key=_size)
+
     def of(self, part: str, side: str | None = None, case: str | None = None) -> list[Record]:
         return [
             one
             for one in self.records
             if one.part == part and side in (None, one.side) and case in (None, one.case)
         ]
+
+
+def _size(case: str) -> tuple[int, str]:
+    number = case.split()[0]
+    return (int(number), case) if number.isdecimal() else (0, case)
 
 
 def shortened(problems: Sequence[str], most: int = 5) -> list[str]:

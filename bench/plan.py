@@ -18,6 +18,8 @@ Action = Literal["noop", "http"]
 LONGEST_LEAD = times.LONGEST_LEAD.total_seconds()
 #: The recurring herd: a minute, which every side can express, and how many firings are counted.
 EVERY, FIRINGS = 60, 2
+#: Larger ones recur every five minutes: two cores could not fire them in one.
+LARGE, EVERY_LARGE = 2000, 300
 #: Steady tasks recur every so many seconds: a tenth of them is due in each second.
 STEADY_EVERY = 10
 #: How long the processes are looked at before anything is due, in seconds.
@@ -82,7 +84,8 @@ def herd(kind: Kind, tasks: int, rate: float, lead: float) -> Work:
     first = math.ceil(time.time() + tasks / rate * _SLOWER + _MARGIN + _SETTLE + IDLE + 0.5 + lead)
     if kind == "once":
         return Work(label="herd", tasks=tasks, first=first)
-    return Work(label="herd", tasks=tasks, first=first, every=EVERY, times=FIRINGS)
+    every = EVERY if tasks <= LARGE else EVERY_LARGE
+    return Work(label="herd", tasks=tasks, first=first, every=every, times=FIRINGS)
 
 
 def steady(per_second: int, seconds: int, rate: float, lead: float) -> Work:

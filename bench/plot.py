@@ -23,7 +23,7 @@ _STYLE = """
 
 def lags(kept: Kept) -> str | None:
     """The picture as SVG, readable on a light and on a dark page; None without figures."""
-    cases = list(dict.fromkeys(one.case for one in kept.of("herd") + kept.of("steady")))
+    cases = kept.cases("herd", "steady")
     groups = [(case, list(_rows(kept, case))) for case in cases]
     groups = [(case, rows) for case, rows in groups if len(rows) > 1]
     if not groups:

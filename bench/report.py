@@ -20,8 +20,7 @@ def conditions(workers: int) -> str:
     """What the figures of a run depend on besides the code, as it is now."""
     return (
         f"{datetime.now(UTC):%Y-%m-%d}: {len(os.sched_getaffinity(0))} cores, {workers} worker "
-        f"processes on each side, load {os.getloadavg()[0]:.1f} before, "
-        f"Python {platform.python_version()}"
+        f"processes on each side, Python {platform.python_version()}"
     )
 
 
@@ -38,7 +37,7 @@ def summary(kept: Kept) -> str:
     """All that is kept, as text that is Markdown too."""
     parts = [_conditions(kept), aims.table(kept)]
     for part in ("herd", "steady"):
-        parts += [_table(kept, part, case, _FIRING) for case in _cases(kept, part)]
+        parts += [_table(kept, part, case, _FIRING) for case in kept.cases(part)]
     if kept.of("registration"):
         parts.append(_registration(kept))
     if kept.of("scale"):
@@ -79,20 +78,18 @@ def promises() -> str:
 
 
 def _conditions(kept: Kept) -> str:
-    given = list(dict.fromkeys(one.conditions for one in kept.records))
+    given = "; ".join(dict.fromkeys(one.conditions for one in kept.records))
+    loads = [one.load for one in kept.records]
+    load = f"load {min(loads):.1f}-{max(loads):.1f} in the minute before each" if loads else ""
     problems = [
         f"- {one.case}, {OFFERS[one.side].title}: {text}"
         for one in kept.records
         for text in one.problems
     ]
-    runs = ["Measured " + "; ".join(given) + ". Medians, with the range where there are more runs."]
+    runs = [f"Measured {given}; {load}. Medians, with the range where there are more runs."]
     if problems:
         runs += ["", "What went wrong:", "", *problems]
     return "\n".join(runs)
-
-
-def _cases(kept: Kept, part: str) -> list[str]:
-    return list(dict.fromkeys(one.case for one in kept.of(part)))
 
 
 def _figure(name: str, digits: int, times: float = 1.0) -> Callable[[Sequence[Record]], str]:
@@ -157,20 +154,20 @@ def _table(kept: Kept, part: str, case: str, columns: Sequence[Column]) -> str:
 
 def _by_case(kept: Kept, part: str, title: str, columns: Sequence[Column]) -> str:
     """A row for each case, of Onthedot alone."""
-    rows = [_row(case, kept.of(part, "onthedot", case), columns) for case in _cases(kept, part)]
+    rows = [_row(case, kept.of(part, "onthedot", case), columns) for case in kept.cases(part)]
     return "\n".join([f"**{title}**", "", *_head("", columns), *rows])
 
 
 def _registration(kept: Kept) -> str:
     tables = [
-        _table(kept, "registration", case, _REGISTRATION) for case in _cases(kept, "registration")
+        _table(kept, "registration", case, _REGISTRATION) for case in kept.cases("registration")
     ]
     return "\n\n".join(text.replace("**", "**Registered ", 1) for text in tables)
 
 
 def _log(kept: Kept) -> str:
     """A row for each page, a column for each length of the log."""
-    cases = sorted(_cases(kept, "log"), key=lambda case: int(case.split()[0]))
+    cases = kept.cases("log")
     figures = list(kept.of("log", "onthedot", cases[-1])[0].figures)
     rows = []
     for name in figures:
