@@ -29,6 +29,25 @@ async def test_a_worker_is_killed_a_second_before_a_herd_is_due(
         await cluster.workers[0].start()
 
 
+@pytest.mark.long
+async def test_a_worker_is_killed_a_second_before_a_large_herd_is_due(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    """Half of it waits there, and goes to the other worker all at once."""
+    async with scenario(
+        "one of two workers SIGKILLed 1 s before a large herd",
+        load="1,000 tasks due at once",
+        promise="on time",
+        settles_within=120,
+    ) as watch:
+        due_at = now() + timedelta(seconds=110)
+        await watch.herd(1000, due_at, "python")
+        await until(due_at - timedelta(seconds=1))
+        await cluster.workers[0].kill()
+        await until(due_at + timedelta(seconds=20))
+        await cluster.workers[0].start()
+
+
 @pytest.mark.fast
 async def test_what_a_worker_does_that_was_stopped_and_goes_on_changes_nothing(
     cluster: Cluster, scenario: Scenario
