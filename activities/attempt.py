@@ -86,13 +86,13 @@ class Executor:
     async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
         pulse = Pulse(self._client)
         try:
-            await self._wait(order, pulse)
-        except asyncio.CancelledError:
-            return self._stopped_before_start(order)
-        running = Running(order=order, output=OutputCapture(), started_at=now())
-        watch.started(running.started_at)
-        pulse.begin()
-        try:
+            try:
+                await self._wait(order, pulse)
+            except asyncio.CancelledError:
+                return self._stopped_before_start(order)
+            running = Running(order=order, output=OutputCapture(), started_at=now())
+            watch.started(running.started_at)
+            pulse.begin()
             return await self._start(running)
         finally:
             pulse.end()
@@ -102,9 +102,9 @@ class Executor:
         wait = order.start_at - now()
         if wait > timedelta():
             if not self._is_told:
-                await pulse.lower(HEARTBEAT_TIMEOUT)
+                pulse.lower(HEARTBEAT_TIMEOUT)
             elif activity.info().attempt > 1:  # the timeout was made for the wait of the first
-                await pulse.lower(heartbeat_timeout(wait))
+                pulse.lower(heartbeat_timeout(wait))
         await self._waiting_room.wait_until(order.start_at, heartbeats=not self._is_told)
 
     async def close(self) -> None:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_TIMEOUT = timedelta(seconds=6.5)
 _AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost while it waited
 _FIRST, _BETWEEN = 2.0, 2.5  # seconds, while an action goes on
+_RPC_TIMEOUT = timedelta(seconds=2)
 
 
 def heartbeat_timeout(wait: timedelta) -> timedelta:
@@ -55,17 +56,27 @@ class Pulse:
         if self._lowering is not None:
             self._lowering.cancel()
 
-    async def lower(self, to: timedelta) -> None:
-        """Have the engine notice a loss so long after the last heartbeat, unless it does sooner.
+    def lower(self, to: timedelta) -> None:
+        """Soon have the engine notice a loss so long after the last heartbeat, or sooner.
 
         Where that fails it is noticed later; while an action goes on it is tried again.
         """
-        if to >= self._timeout:
-            return
-        info = self._info
+        if to < self._timeout and (self._lowering is None or self._lowering.done()):
+            self._lowering = self._loop.create_task(self._lower(to))
+
+    def _beat(self) -> None:
+        activity.heartbeat()
+        self.lower(HEARTBEAT_TIMEOUT)
+        self._timer = self._loop.call_later(_BETWEEN, self._beat)
+
+    async def _lower(self, to: timedelta) -> None:
+        service, info = self._client.workflow_service, self._info
+        namespace = self._client.namespace
+        heartbeat = RecordActivityTaskHeartbeatRequest(
+            namespace=namespace, task_token=info.task_token
+        )
         change = UpdateActivityOptionsRequest(
-            namespace=self._client.namespace,
-            identity=self._client.identity,
+            namespace=namespace,
             execution=WorkflowExecution(
                 workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or ""
             ),
@@ -74,32 +85,15 @@ class Pulse:
             update_mask=FieldMask(paths=["heartbeat_timeout"]),
         )
         try:
-            await self._client.workflow_service.update_activity_options(change)
+            # The lower timeout, too, counts from the last heartbeat that the engine has heard.
+            await service.record_activity_task_heartbeat(heartbeat, timeout=_RPC_TIMEOUT)
+            await service.update_activity_options(change, timeout=_RPC_TIMEOUT)
         except RPCError as error:
             if error.status not in _IN_VAIN:
                 return
             if error.status is not RPCStatusCode.NOT_FOUND:
                 log.warning("a loss of this worker may be noticed late: %s", error.message)
         self._timeout = to
-
-    def _beat(self) -> None:
-        activity.heartbeat()
-        if self._timeout > HEARTBEAT_TIMEOUT and (not self._lowering or self._lowering.done()):
-            self._lowering = self._loop.create_task(self._heard_and_lowered())
-        self._timer = self._loop.call_later(_BETWEEN, self._beat)
-
-    async def _heard_and_lowered(self) -> None:
-        heartbeat = RecordActivityTaskHeartbeatRequest(
-            namespace=self._client.namespace,
-            identity=self._client.identity,
-            task_token=self._info.task_token,
-        )
-        try:
-            # The lower timeout, too, counts from the last heartbeat that the engine has heard.
-            await self._client.workflow_service.record_activity_task_heartbeat(heartbeat)
-        except RPCError:  # it is away: again with the next heartbeat
-            return
-        await self.lower(HEARTBEAT_TIMEOUT)
 
 
 #: An attempt that the engine knows no longer, and an engine that cannot change a timeout.
