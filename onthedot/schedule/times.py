@@ -149,8 +149,9 @@ def lead(
 ) -> timedelta:
     """How long before ``due_at`` a run is sent to a worker: the same for a task at each call.
 
-    Tasks are spread by the hash of their id over [1 s, 90 s], or up to half of the time since the
-    ``previous`` due time (to the next one where there is none), where that is less.
+    Tasks are spread by the hash of their id over 1.5, 2.5, ... 89.5 s, or up to half of the time
+    since the ``previous`` due time (to the next one where there is none), where that is less. Some
+    are sent together: what they share of the engine's work they do not pay for.
     """
     share = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=4).digest(), "big") / 2**32
     longest = LONGEST_LEAD
@@ -158,8 +159,8 @@ def lead(
         longest = min(longest, (due_at - previous) / 2)
     elif (following := next_due(schedule, task_id, due_at)) is not None:
         longest = min(longest, (following - due_at) / 2)
-    shortest = min(_SHORTEST_LEAD, longest)
-    return shortest + (longest - shortest) * share
+    lead = _SHORTEST_LEAD + (longest - _SHORTEST_LEAD) * share
+    return min(lead // _SECOND * _SECOND + _SECOND / 2, longest)
 
 
 def _just_before(moment: datetime) -> datetime:
