@@ -15,7 +15,9 @@ __all__ = ["HORIZON", "adopt", "due_times", "lead", "next_due", "occurrences", "
 
 #: The longest time before its due time that a run is sent to a worker.
 LONGEST_LEAD = timedelta(seconds=90)
-_SHORTEST_LEAD = timedelta(seconds=1)
+_SHORTEST_LEAD, _LONG_LEAD = timedelta(seconds=1), timedelta(seconds=10)
+#: Between two bursts in which runs are sent off, before a short lead and a long one.
+_STEP, _LONG_STEP = timedelta(seconds=1), timedelta(seconds=5)
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
 _INSTANT = timedelta(microseconds=1)
@@ -149,9 +151,9 @@ def lead(
 ) -> timedelta:
     """How long before ``due_at`` a run is sent to a worker: the same for a task at each call.
 
-    Tasks are spread by the hash of their id over 1.5, 2.5, ... 89.5 s, or up to half of the time
-    since the ``previous`` due time (to the next one where there is none), where that is less. Some
-    are sent together: what they share of the engine's work they do not pay for.
+    Tasks are spread by the hash of their id up to 90 s, or half of the time since the ``previous``
+    due time (to the next one where there is none), where that is less. They are sent in bursts,
+    which share some of the engine's work: 1.5, 2.5, ... 9.5, 12.5, 17.5, ... 87.5 s before.
     """
     share = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=4).digest(), "big") / 2**32
     longest = LONGEST_LEAD
@@ -160,7 +162,8 @@ def lead(
     elif (following := next_due(schedule, task_id, due_at)) is not None:
         longest = min(longest, (following - due_at) / 2)
     lead = _SHORTEST_LEAD + (longest - _SHORTEST_LEAD) * share
-    return min(lead // _SECOND * _SECOND + _SECOND / 2, longest)
+    step = _STEP if lead < _LONG_LEAD else _LONG_STEP
+    return min(lead // step * step + step / 2, longest)
 
 
 def _just_before(moment: datetime) -> datetime:

@@ -257,14 +257,17 @@ DAILY = CronSchedule(cron="0 0 * * *")
 def test_leads_are_spread_between_one_second_and_ninety() -> None:
     due, previous = NOW, NOW - timedelta(days=1)
     leads = [lead(DAILY, f"task-{number}", due, previous).total_seconds() for number in range(1000)]
-    assert set(leads) == {number + 0.5 for number in range(1, 90)}
-    for low in range(1, 89, 4):  # about 45 each
-        assert 20 < sum(low <= one < low + 4 for one in leads) < 75
+    assert set(leads) == {
+        *(one + 0.5 for one in range(1, 10)),
+        *(5 * one + 2.5 for one in range(2, 18)),
+    }
+    for low in range(5, 90, 5):  # about 56 each
+        assert 25 < sum(low <= one < low + 5 for one in leads) < 90
 
 
 def test_a_lead_is_the_same_for_a_task_at_each_call() -> None:
     assert lead(DAILY, "nightly", NOW, None) == lead(DAILY, "nightly", NOW, None)
-    assert lead(DAILY, "nightly-report", NOW, None) == timedelta(seconds=70.5)
+    assert lead(DAILY, "nightly-report", NOW, None) == timedelta(seconds=72.5)
 
 
 def test_a_lead_is_never_more_than_half_of_the_interval() -> None:
