@@ -69,7 +69,7 @@ def _ratios(kept: Kept) -> Iterator[Aim]:
         ("schedules", 1 / 3, "CPU a firing at most a third of Temporal Schedules'"),
     ):
         for part in ("herd", "steady"):
-            for case in dict.fromkeys(one.case for one in kept.of(part, other)):
+            for case in kept.cases(part):
                 theirs = spread(kept.of(part, other, case), "cpu")
                 ours = spread(kept.of(part, "onthedot", case), "cpu")
                 # of one-time tasks it is a workflow with a delay: no schedule

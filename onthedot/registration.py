@@ -272,8 +272,11 @@ class Registration(Requests):
     ) -> Task:
         for _ in range(_TRIES):
             async with connection(self._pool) as conn:
-                made_before = await subject_of(conn, key, print_) if key else None
                 task = await tasks.get_task(conn, task_id)
+                # The key last: where it is not there, the task is as it was before this request.
+                made_before = await subject_of(conn, key, print_) if key else None
+                if made_before:
+                    task = await tasks.get_task(conn, task_id)
             if made_before:
                 return await self._hand_over(task, again=not task.in_step)
             if task.state is TaskState.DELETED and not also_deleted:

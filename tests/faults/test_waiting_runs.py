@@ -112,6 +112,7 @@ def silent_temporal(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield server.address
 
 
+@pytest.mark.long
 async def test_where_the_engine_tells_workers_nothing_a_waiting_run_heartbeats(
     silent_temporal: str, settings: Settings, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ async def test_where_the_engine_tells_workers_nothing_a_waiting_run_heartbeats(
     assert waited.activity_options.heartbeat_timeout.ToTimedelta() < timedelta(seconds=8)
 
 
+@pytest.mark.long
 async def test_a_run_whose_worker_is_lost_while_it_waits_starts_within_the_promise(
     at: Office, settings: Settings, tmp_path: Path
 ) -> None:

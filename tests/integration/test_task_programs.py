@@ -10,6 +10,7 @@ A program that fails is shown as short as Hypothesis can make it, with what was 
 import asyncio
 import itertools
 import os
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +26,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.messages import ExecuteAttempt, Outcome
 from onthedot import temporal_server as temporal
 from onthedot.run import Run, RunStatus, Trigger, requested_run_id
+from onthedot.schedule import times
 from onthedot.task import CatchUp, OnceSchedule, OverlapPolicy, Policies, Schedule, TaskState
 from tests import task_model as model
 from tests.running import CANCELLED, Play, Stage, every, stage
@@ -50,8 +52,16 @@ searching = settings(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_lead() -> Iterator[None]:
+    """Whatever its schedule, the lead of the player's task is the same."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(times, "LONGEST_LEAD", timedelta(seconds=20))
+        yield
+
+
 class Player(Stage):
-    """Plays what was foretold of a program, on a task whose lead is 12 s."""
+    """Plays what was foretold of a program, on a task whose lead is 12.5 s."""
 
     task_id = "task-4"
 
