@@ -30,7 +30,8 @@ class WaitingRoom:
     async def wait_until(self, instant: datetime, *, heartbeats: bool = True) -> None:
         """Return at ``instant`` (aware; by the wall clock), at once when it is past.
 
-        With ``heartbeats`` it hears in answer to them that it was cancelled. Raise ApplicationError ``HandedBack`` when the worker shuts down before it.
+        With ``heartbeats`` it hears in answer to them that it was cancelled. Raise
+        ApplicationError ``HandedBack`` when the worker shuts down before it.
         """
         self._watcher = self._watcher or asyncio.create_task(self._watch_for_shutdown())
         self._refuse_if_closed()

@@ -12,6 +12,7 @@ from bench.processes import Parts, Span
 from bench.side import Offer, Place, Side, started
 
 _FIRED_WITHIN = 120.0  # of the last due time
+_QUIET_WITHIN = 300.0  # of the same
 _WARM_WITHIN = 40.0
 #: Where recurring tasks are part of the code: to start all processes with it and warm them up.
 _RESTART = 40.0
@@ -108,7 +109,8 @@ async def _follow(
     used, seconds = firing.used()
     await _all_called(place, work)
     if case.until_quiet:
-        await family.rest(idle)
+        if not await family.rest(idle, _quiet_by(work, side) - time.time()):
+            problems.append("it was still busy at the end: not all of its CPU is counted")
         used, seconds = firing.used()
     memory = family.memory()
     figures = lag_figures(work, calls.read(place.calls, work.label))
@@ -126,6 +128,13 @@ async def _follow(
         figures=figures,
         problems=shortened(problems),
     )
+
+
+def _quiet_by(work: Work, side: Side) -> float:
+    """When the work for the next firing may begin; until then, that for the last one is counted."""
+    if work.every is None:
+        return work.last + _QUIET_WITHIN
+    return work.last + work.every - min(side.lead, work.every / 2) - 1
 
 
 async def _sleep_until(moment: float) -> None:

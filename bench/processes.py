@@ -17,7 +17,6 @@ from onthedot.launch import Account, wrap
 Parts = Mapping[str, float]
 ROOT = Path(__file__).resolve().parents[1]
 
-_REST_WITHIN = 15.0
 _HARDLY_MORE = 0.1  # seconds of CPU a second
 _STOPPED_WITHIN = 15.0
 
@@ -49,14 +48,18 @@ class Family:
         }
         return held | {part: _resident([one]) for part, one in self._alone.items()}
 
-    async def rest(self, idle: Parts, within: float = _REST_WITHIN) -> None:
-        """Wait until the processes use hardly more than ``idle`` (seconds of CPU a second)."""
+    async def rest(self, idle: Parts, within: float) -> bool:
+        """Wait until the processes use hardly more than ``idle`` (seconds of CPU a second).
+
+        Whether they do, within so many seconds.
+        """
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             span = Span(self)
             await asyncio.sleep(1)
             if sum(span.rate().values()) < sum(idle.values()) + _HARDLY_MORE:
-                return
+                return True
+        return False
 
 
 class Span:

@@ -117,6 +117,7 @@ _FIRING: list[Column] = [
     ("CPU a firing, ms", _figure("cpu", 1)),
     ("beyond idle", _figure("cpu beyond idle", 1)),
     ("by process", _by_process),
+    ("a registration, ms", _figure("cpu registration", 1)),
     ("memory, MiB", _figure("memory", 0)),
 ]
 _REGISTRATION: list[Column] = [

@@ -15,9 +15,6 @@ __all__ = ["HORIZON", "adopt", "due_times", "lead", "next_due", "occurrences", "
 
 #: The longest time before its due time that a run is sent to a worker.
 LONGEST_LEAD = timedelta(seconds=90)
-_SHORTEST_LEAD, _LONG_LEAD = timedelta(seconds=1), timedelta(seconds=10)
-#: Between two bursts in which runs are sent off, before a short lead and a long one.
-_STEP, _LONG_STEP = timedelta(seconds=1), timedelta(seconds=5)
 _SECOND = timedelta(seconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
 _INSTANT = timedelta(microseconds=1)
@@ -153,17 +150,18 @@ def lead(
 
     Tasks are spread by the hash of their id up to 90 s, or half of the time since the ``previous``
     due time (to the next one where there is none), where that is less. They are sent in bursts,
-    which share some of the engine's work: 1.5, 2.5, ... 9.5, 12.5, 17.5, ... 87.5 s before.
+    which share some of the engine's work: 15.5, 25.5, ... 85.5 s before, or, where they have less
+    time, a ninth of it apart in whole seconds. None is sent at a whole second, as most are due then.
     """
-    share = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=4).digest(), "big") / 2**32
     longest = LONGEST_LEAD
     if previous is not None:
         longest = min(longest, (due_at - previous) / 2)
     elif (following := next_due(schedule, task_id, due_at)) is not None:
         longest = min(longest, (following - due_at) / 2)
-    lead = _SHORTEST_LEAD + (longest - _SHORTEST_LEAD) * share
-    step = _STEP if lead < _LONG_LEAD else _LONG_STEP
-    return min(lead // step * step + step / 2, longest)
+    share = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=4).digest(), "big") / 2**32
+    step = max(longest / 9 // _SECOND, 1) * _SECOND
+    burst = (step + (longest - step) * share) // step * step
+    return min(burst + step / 2 // _SECOND * _SECOND + _SECOND / 2, longest)
 
 
 def _just_before(moment: datetime) -> datetime:

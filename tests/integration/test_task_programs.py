@@ -61,7 +61,7 @@ def _one_lead() -> Iterator[None]:
 
 
 class Player(Stage):
-    """Plays what was foretold of a program, on a task whose lead is 12.5 s."""
+    """Plays what was foretold of a program, on a task whose lead is 13.5 s."""
 
     task_id = "task-4"
 

@@ -42,7 +42,7 @@ async def test_an_interval_fires_at_each_due_time_once(on_stage: Stage) -> None:
 async def test_a_cron_task_fires_at_each_due_time_once(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Its 150 runs heartbeat here while they wait: with long leads that takes too long for a call.
+    # Its 150 runs heartbeat here while they wait, which takes long with long leads.
     monkeypatch.setattr(times, "LONGEST_LEAD", timedelta(seconds=10))
     async with on_stage.worker():
         await on_stage.start(CronSchedule(cron="*/20 8-17 * * *", timezone="Europe/Berlin"))
