@@ -18,7 +18,7 @@ from activities.live import LiveLog, Showing, running_row
 from activities.messages import ExecuteAttempt, Outcome
 from activities.output import OutputCapture
 from activities.plain import plain_text
-from activities.pulse import HEARTBEAT_TIMEOUT, Pulse, heartbeat_timeout
+from activities.pulse import HEARTBEAT_TIMEOUT, Pulse
 from activities.python import Functions
 from activities.shell import Processes
 from activities.watch import HANDED_BACK, Watch
@@ -99,12 +99,10 @@ class Executor:
 
     async def _wait(self, order: ExecuteAttempt, pulse: Pulse) -> None:
         """Until its instant has come, so that the engine notices a loss of this worker in time."""
-        wait = order.start_at - now()
-        if wait > timedelta():
-            if not self._is_told:
-                pulse.lower(HEARTBEAT_TIMEOUT)
-            elif activity.info().attempt > 1:  # the timeout was made for the wait of the first
-                pulse.lower(heartbeat_timeout(wait))
+        if self._is_told:
+            pulse.wait(max(order.start_at - now(), timedelta()))
+        else:
+            pulse.lower(HEARTBEAT_TIMEOUT)
         await self._waiting_room.wait_until(order.start_at, heartbeats=not self._is_told)
 
     async def close(self) -> None:

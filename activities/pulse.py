@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 #: 10 s of its due time.
 HEARTBEAT_TIMEOUT = timedelta(seconds=6.5)
 _AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost while it waited
+_LATE = timedelta(seconds=3)  # by how much that may be exceeded: less would cost herds
 _FIRST, _BETWEEN = 2.0, 2.5  # seconds, while an action goes on
 _RPC_TIMEOUT = timedelta(seconds=2)
 
@@ -55,6 +56,15 @@ class Pulse:
             self._timer.cancel()
         if self._lowering is not None:
             self._lowering.cancel()
+
+    def wait(self, left: timedelta) -> None:
+        """Have a loss noticed in time of one that waits here for so long, and says nothing.
+
+        What it was sent off with reaches too far where it came late: its worker may be the second.
+        """
+        needed = heartbeat_timeout(left)
+        if self._timeout - needed > _LATE:
+            self.lower(needed)
 
     def lower(self, to: timedelta) -> None:
         """Soon have the engine notice a loss so long after the last heartbeat, or sooner.

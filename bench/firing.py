@@ -96,12 +96,13 @@ async def _follow(
     problems = []
     if (late := time.time() - idle_until + IDLE) > 0:
         problems.append(f"registering took longer than on trial, by {late:.1f} s")
-    await family.rest({}, max(0.0, idle_until - IDLE - time.time()))
+    if not await family.rest({}, max(0.0, idle_until - IDLE - time.time())):
+        problems.append("it did not rest before the first due time: what is beyond idle is unknown")
     registration, _ = registering.used()
     await _sleep_until(idle_until - IDLE)
     looking = Span(family)
     await _sleep_until(idle_until)
-    idle = looking.rate()
+    idle = None if problems else looking.rate()
     if not case.until_quiet:  # as many leads begin before it ends as had begun before it
         await _sleep_until(work.first)
     firing = Span(family)
@@ -109,7 +110,7 @@ async def _follow(
     used, seconds = firing.used()
     await _all_called(place, work)
     if case.until_quiet:
-        if not await family.rest(idle, _quiet_by(work, side) - time.time()):
+        if not await family.rest(idle or {}, _quiet_by(work, side) - time.time()):
             problems.append("it was still busy at the end: not all of its CPU is counted")
         used, seconds = firing.used()
     memory = family.memory()
@@ -151,14 +152,20 @@ async def _all_called(place: Place, work: Work) -> None:
 
 
 def _costs(
-    work: Work, idle: Parts, used: Parts, seconds: float, memory: Parts
+    work: Work, idle: Parts | None, used: Parts, seconds: float, memory: Parts
 ) -> Mapping[str, float]:
-    """CPU in ms a firing, by part; ms a second while nothing is due; memory in MiB."""
-    beyond = sum(used.values()) - sum(idle.values()) * seconds
-    return {
-        "cpu": sum(used.values()) / work.firings * 1000,
-        "cpu beyond idle": beyond / work.firings * 1000,
+    """CPU in ms a firing, by part; ms a second while nothing is due; memory in MiB.
+
+    ``idle`` is None where the processes did not rest before the first due time.
+    """
+    all_used = sum(used.values())
+    costs = {
+        "cpu": all_used / work.firings * 1000,
         **{f"cpu of {part}": one / work.firings * 1000 for part, one in used.items()},
-        "idle": sum(idle.values()) * 1000,
         "memory": sum(memory.values()) / 2**20,
     }
+    if idle is not None:
+        costs["idle"] = sum(idle.values()) * 1000
+        beyond = all_used - sum(idle.values()) * seconds
+        costs["cpu beyond idle"] = beyond / work.firings * 1000
+    return costs

@@ -36,7 +36,7 @@ _LIMITS = (
 )
 _LIMIT = 20_000
 # What else differs from the server's own, as it is written in JSON.
-_SETTINGS: Mapping[str, int | bool | str] = {
+SETTINGS: Mapping[str, int | bool | str] = {
     # One queue of runs is one partition here, so that its urgent ones come before all others; and
     # its fairness keys hold as soon as a run has one.
     "matching.numTaskqueueReadPartitions": 1,
@@ -94,8 +94,7 @@ class TemporalServer:
         command += [f"--search-attribute={name}={kind}" for name, kind in SEARCH_ATTRIBUTES.items()]
         command += [f"--dynamic-config-value={name}={_LIMIT}" for name in _LIMITS]
         command += [
-            f"--dynamic-config-value={name}={json.dumps(value)}"
-            for name, value in _SETTINGS.items()
+            f"--dynamic-config-value={name}={json.dumps(value)}" for name, value in SETTINGS.items()
         ]
         if self.ui_port is None:
             return [*command, "--headless"]

@@ -18,7 +18,7 @@ from onthedot.engine import workflow_id
 from onthedot.run import RunStatus
 from onthedot.settings import Settings
 from onthedot.task import OnceSchedule, TaskRegistration
-from onthedot.temporal_server import _SETTINGS
+from onthedot.temporal_server import SETTINGS
 from tests import services
 from tests.faults.test_policies_worker_lost import has_ended
 from tests.running import Office, office, worker_process
@@ -106,8 +106,8 @@ async def test_a_waiting_run_says_nothing_and_hears_that_it_is_called_back(
 def silent_temporal(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An engine that tells workers of a cancellation in answer to a heartbeat alone."""
     for_workers = ("frontend.WorkerCommandsEnabled", "system.enableCancelActivityWorkerCommand")
-    rest = {name: value for name, value in _SETTINGS.items() if name not in for_workers}
-    monkeypatch.setattr(temporal_server, "_SETTINGS", rest)
+    rest = {name: value for name, value in SETTINGS.items() if name not in for_workers}
+    monkeypatch.setattr(temporal_server, "SETTINGS", rest)
     with services.temporary_folder() as folder, services.running_temporal(folder) as server:
         yield server.address
 
@@ -133,6 +133,25 @@ async def test_a_run_whose_worker_is_lost_while_it_waits_starts_within_the_promi
         os.kill(victim.pid, signal.SIGKILL)
     with worker_process(settings, tmp_path / "worker-2.log"):
         run = await has_ended(at, task_id)
+    assert run.status is RunStatus.SUCCEEDED
+    assert run.started_at is not None
+    assert timedelta() <= run.started_at - due_at < timedelta(seconds=10)
+
+
+async def test_a_run_that_came_late_to_a_worker_that_is_lost_starts_within_the_promise(
+    at: Office, settings: Settings, tmp_path: Path
+) -> None:
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
+    with worker_process(settings, tmp_path / "sends.log", "--role", "scheduler"):
+        task_id = await register(at, due_at, "true", lead=25)
+        await asyncio.sleep((due_at - datetime.now(UTC)).total_seconds() - 10)
+        executes = ("--role", "executor")
+        with worker_process(settings, tmp_path / "victim.log", *executes) as victim:
+            await is_taken(at, task_id)
+            await asyncio.sleep(0.5)  # it asks for a shorter timeout
+            os.kill(victim.pid, signal.SIGKILL)
+        with worker_process(settings, tmp_path / "worker.log", *executes):
+            run = await has_ended(at, task_id)
     assert run.status is RunStatus.SUCCEEDED
     assert run.started_at is not None
     assert timedelta() <= run.started_at - due_at < timedelta(seconds=10)
