@@ -126,13 +126,20 @@ def log_on_a_tiny_disk(cluster: Cluster) -> Iterator[Path]:
         pytest.skip("this root may not mount a file system")
     table = sql.Identifier(f"runs_{now():%Y_%m}")
     move = sql.SQL("ALTER TABLE {} SET TABLESPACE {}")
+    # A vacuum would find room in the pages that were filled and are free again.
+    keep = sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = {})")
     with psycopg.connect(cluster.postgres_server.url(), autocommit=True) as connection:
         try:
             place = sql.Literal(str(disk))
             connection.execute(sql.SQL("CREATE TABLESPACE tiny LOCATION {}").format(place))
+            connection.execute(keep.format(table, sql.Literal(False)))
             connection.execute(move.format(table, sql.Identifier("tiny")))
-            yield disk
-            connection.execute(move.format(table, sql.Identifier("pg_default")))
+            try:
+                yield disk
+            finally:  # all that follows would miss the table
+                (disk / "filling").unlink(missing_ok=True)
+                connection.execute(move.format(table, sql.Identifier("pg_default")))
+                connection.execute(keep.format(table, sql.Literal(True)))
             connection.execute("DROP TABLESPACE tiny")
         finally:
             subprocess.run(["umount", "--lazy", str(disk)], check=True)
