@@ -1,4 +1,5 @@
-# `make` lists the targets. Everything is installed into .venv, and nothing outside this folder.
+# `make` lists the targets. Everything is installed into .venv (the benchmark's peers into .bench), and
+# nothing outside this folder but, by apt where you are root, chromium for `test` and redis for `bench`.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,7 +69,7 @@ constraints: $(VENV)/.installed-dev ## raise every pinned version and write cons
 	@touch $(VENV)/.installed-run $(VENV)/.installed-dev
 
 clean: ## remove what was installed and built, but not the data in .onthedot
-	rm -rf $(VENV) build dist web/static/vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench build dist web/static/vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -8,14 +8,14 @@ from typing import Any
 
 
 class RunStatus(StrEnum):
-    WAITING = "waiting"  # asked for, not started
+    WAITING = "waiting"  # asked for, or for its turn, a limit or a worker
     RUNNING = "running"  # an attempt goes on, or the next one is waited for
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # the action's last attempt went wrong, or its worker was lost
     TIMED_OUT = "timed_out"  # the last attempt took longer than the task's timeout
-    CANCELLED = "cancelled"  # somebody cancelled it, or deleted its task
+    CANCELLED = "cancelled"  # somebody did, deleted its task, or the next took its place
     SKIPPED = "skipped"  # did not run by a policy: the reason says which
-    MISSED = "missed"  # did not run: nothing could run it within its catch-up window
+    MISSED = "missed"  # did not run: left out by catch-up, or its task was changed first
 
     @property
     def is_final(self) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from tests import services
 from tests.faults.checker import check
 from tests.faults.cluster import Cluster, running_cluster
-from tests.faults.report import Finding, summary, write_page
+from tests.faults.report import Finding, conditions, summary, write_page
 from tests.faults.watch import Watch, now, watching
 
 _FINDINGS = pytest.StashKey[list[Finding]]()
@@ -53,10 +53,10 @@ def scenario(cluster: Cluster, request: pytest.FixtureRequest) -> Scenario:
     async def playing(
         fault: str, *, load: str, promise: str, judged_for: float = 3, settles_within: float = 90
     ) -> AsyncIterator[Watch]:
-        begun = time.monotonic()
+        begun, played = time.monotonic(), conditions()
         findings.append(
             Finding(
-                fault=fault, load=load, promise=promise, seconds=0, figures=None,
+                fault=fault, load=load, promise=promise, played=played, seconds=0, figures=None,
                 broke_off="the scenario broke off",
             )
         )  # fmt: skip
@@ -70,9 +70,10 @@ def scenario(cluster: Cluster, request: pytest.FixtureRequest) -> Scenario:
             fault=fault,
             load=load,
             promise=promise,
+            played=played,
             seconds=time.monotonic() - begun,
             figures=verdict.figures,
-            violations=verdict.violations,
+            violations=[str(one) for one in verdict.violations],
         )
         assert not verdict.violations, f"{verdict}\n\n{cluster.said()}"
         assert verdict.figures.runs, "nothing ran"
@@ -86,8 +87,7 @@ def pytest_terminal_summary(
     findings = config.stash[_FINDINGS]
     if not findings:
         return
-    command = f"pytest {' '.join(map(str, config.invocation_params.args))}"
     terminalreporter.section("promises")
-    terminalreporter.write_line(summary(findings, command))
+    terminalreporter.write_line(summary(findings))
     if page := config.getoption("--page", default=None):
-        write_page(page, findings, command)
+        write_page(page, findings, all_played=not config.getoption("keyword"))
