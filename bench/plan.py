@@ -104,7 +104,8 @@ def steady(per_second: int, seconds: int, rate: float, lead: float) -> Work:
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nothing listens on, and that no outgoing connection is given."""
-    for port in random.sample(_PORTS, len(_PORTS)):
+    # Not by the seed, which tests set: two processes would choose the same.
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,21 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.plan import free_port
 from onthedot.database.embedded import ENVIRONMENT, STOP_SIGNAL, EmbeddedPostgres
 from onthedot.launch import Account, wrap
 from onthedot.temporal_server import TemporalServer
 
+__all__ = ["free_port"]
+
 # No power cut is tested here, and syncing makes a database per test slow. Commits stay synchronous:
 # what was committed outlives a kill.
 _IN_A_HURRY = {"fsync": "off", "full_page_writes": "off"}
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def assert_eventually(
