@@ -99,11 +99,13 @@ class Executor:
 
     async def _wait(self, order: ExecuteAttempt, pulse: Pulse) -> None:
         """Until its instant has come, so that the engine notices a loss of this worker in time."""
+        left = max(order.start_at - now(), timedelta())
         if self._is_told:
-            pulse.wait(max(order.start_at - now(), timedelta()))
+            pulse.wait(left)
         else:
             pulse.lower(HEARTBEAT_TIMEOUT)
-        await self._waiting_room.wait_until(order.start_at, heartbeats=not self._is_told)
+        is_silent = self._is_told and pulse.outlasts(left)
+        await self._waiting_room.wait_until(order.start_at, heartbeats=not is_silent)
 
     async def close(self) -> None:
         """Show what is left to show, and let go of connections; after the worker has ended."""

@@ -66,6 +66,13 @@ class Pulse:
         if self._timeout - needed > _LATE:
             self.lower(needed)
 
+    def outlasts(self, left: timedelta) -> bool:
+        """Whether one that waits here for so long may be silent.
+
+        It may not where a worker that is not told of cancellations had it before.
+        """
+        return self._timeout > left + timedelta(seconds=_FIRST)
+
     def lower(self, to: timedelta) -> None:
         """Soon have the engine notice a loss so long after the last heartbeat, or sooner.
 
