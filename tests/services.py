@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.plan import free_port
+from bench.plan import free_port as free_port
 from onthedot.database.embedded import ENVIRONMENT, STOP_SIGNAL, EmbeddedPostgres
 from onthedot.launch import Account, wrap
 from onthedot.temporal_server import TemporalServer
-
-__all__ = ["free_port"]
 
 # No power cut is tested here, and syncing makes a database per test slow. Commits stay synchronous:
 # what was committed outlives a kill.
