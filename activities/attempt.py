@@ -105,7 +105,8 @@ class Executor:
         else:
             pulse.lower(HEARTBEAT_TIMEOUT)
         is_silent = self._is_told and pulse.outlasts(left)
-        await self._waiting_room.wait_until(order.start_at, heartbeats=not is_silent)
+        heartbeat = None if is_silent else pulse.heartbeat
+        await self._waiting_room.wait_until(order.start_at, heartbeat=heartbeat)
 
     async def close(self) -> None:
         """Show what is left to show, and let go of connections; after the worker has ended."""

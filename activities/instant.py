@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import zlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from temporalio import activity
@@ -17,6 +18,8 @@ from activities.watch import HANDED_BACK
 _LAST_HEARTBEAT = (1.0, 2.5)
 _BETWEEN = 4.5  # under the heartbeat timeout by 2 s, for one that is held up in a herd
 _SLACK = 0.005  # a timer may be early by this much
+#: Timers know nothing of a wall clock that is set, or of a machine that was suspended.
+_CLOCK_LOOKED_AT_EVERY, _CLOCK_WAS_SET = 0.5, 0.1  # seconds
 
 
 class WaitingRoom:
@@ -24,31 +27,35 @@ class WaitingRoom:
 
     def __init__(self) -> None:
         self._pauses: set[asyncio.Future[None]] = set()
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self._closed = False
 
-    async def wait_until(self, instant: datetime, *, heartbeats: bool = True) -> None:
+    async def wait_until(
+        self, instant: datetime, *, heartbeat: Callable[[], None] | None = activity.heartbeat
+    ) -> None:
         """Return at ``instant`` (aware; by the wall clock), at once when it is past.
 
-        With ``heartbeats`` it hears in answer to them that it was cancelled. Raise
-        ApplicationError ``HandedBack`` when the worker shuts down before it.
+        With ``heartbeat`` it hears in answer to it that it was cancelled. Raise ApplicationError
+        ``HandedBack`` when the worker shuts down before it.
         """
-        self._watcher = self._watcher or asyncio.create_task(self._watch_for_shutdown())
+        if not self._watchers:
+            watched = (self._watch_for_shutdown(), self._watch_clock())
+            self._watchers = [asyncio.create_task(one) for one in watched]
         self._refuse_if_closed()
         last = _last_heartbeat()
         while (left := (instant - now()).total_seconds()) > 0:
-            heartbeat_at = _next_heartbeat(left, last) if heartbeats else 0.0
+            heartbeat_at = _next_heartbeat(left, last) if heartbeat else 0.0
             await self._pause(left - heartbeat_at)
             self._refuse_if_closed()
-            if heartbeat_at:
-                activity.heartbeat()
+            if heartbeat and heartbeat_at:
+                heartbeat()
 
     async def close(self) -> None:
-        """Let go of the worker's shutdown."""
-        if self._watcher is not None:
-            self._watcher.cancel()
+        """Let go of the worker's shutdown and of the clock."""
+        for watcher in self._watchers:
+            watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+                await watcher
 
     async def _pause(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -68,6 +75,19 @@ class WaitingRoom:
     async def _watch_for_shutdown(self) -> None:
         await activity.wait_for_worker_shutdown()
         self._closed = True
+        self._end_pauses()
+
+    async def _watch_clock(self) -> None:
+        """Have all look at the clock again once it was set."""
+        loop = asyncio.get_running_loop()
+        ahead = now().timestamp() - loop.time()
+        while True:
+            await asyncio.sleep(_CLOCK_LOOKED_AT_EVERY)
+            before, ahead = ahead, now().timestamp() - loop.time()
+            if abs(ahead - before) > _CLOCK_WAS_SET:
+                self._end_pauses()
+
+    def _end_pauses(self) -> None:
         for pause in self._pauses:
             _end(pause)
 

@@ -7,6 +7,7 @@ lowered, and it heartbeats.
 
 import asyncio
 import logging
+import zlib
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -28,7 +29,12 @@ log = logging.getLogger(__name__)
 HEARTBEAT_TIMEOUT = timedelta(seconds=6.5)
 _AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost while it waited
 _LATE = timedelta(seconds=3)  # by how much that may be exceeded: less would cost herds
-_FIRST, _BETWEEN = 2.0, 2.5  # seconds, while an action goes on
+#: While an action goes on it heartbeats for the first time so many seconds after its start, each at
+#: its own time in this range so that a herd does not do so together; then every so many seconds.
+_FIRST = (1.0, 2.0)
+_BETWEEN = 2.5
+_SOON = 0.5  # when an engine that did not answer is asked again
+_IN_TIME = 2.0  # before the engine would call it lost: for an engine that is slow to hear
 _RPC_TIMEOUT = timedelta(seconds=2)
 
 
@@ -44,14 +50,24 @@ class Pulse:
         self._client, self._info = client, activity.info()
         self._loop = asyncio.get_running_loop()
         self._timeout = self._info.heartbeat_timeout or timedelta()
+        self._heard_at = self._loop.time()  # its arrival, too, says that its worker is alive
         self._lowering: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
 
     def begin(self) -> None:
-        """Heartbeat from a moment after now on: most actions have ended by then."""
-        self._timer = self._loop.call_later(_FIRST, self._beat)
+        """Heartbeat from a moment after now on: most actions have ended by then.
+
+        One that starts late may have less time than that until it would be called lost.
+        """
+        soonest, latest = _FIRST
+        share = zlib.crc32(self._info.task_token) / 2**32
+        lost_at = self._heard_at + (self._timeout or HEARTBEAT_TIMEOUT).total_seconds()
+        in_time = lost_at - _IN_TIME - self._loop.time()
+        self._beat_in(max(0.0, min(soonest + (latest - soonest) * share, in_time)))
 
     def end(self) -> None:
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
         if self._lowering is not None:
@@ -71,7 +87,12 @@ class Pulse:
 
         It may not where a worker that is not told of cancellations had it before.
         """
-        return self._timeout > left + timedelta(seconds=_FIRST)
+        return self._timeout > left + timedelta(seconds=_IN_TIME)
+
+    def heartbeat(self) -> None:
+        """Say that it is alive; in answer it hears that it was cancelled."""
+        activity.heartbeat()
+        self._heard_at = self._loop.time()
 
     def lower(self, to: timedelta) -> None:
         """Soon have the engine notice a loss so long after the last heartbeat, or sooner.
@@ -82,9 +103,19 @@ class Pulse:
             self._lowering = self._loop.create_task(self._lower(to))
 
     def _beat(self) -> None:
-        activity.heartbeat()
-        self.lower(HEARTBEAT_TIMEOUT)
-        self._timer = self._loop.call_later(_BETWEEN, self._beat)
+        self.lower(HEARTBEAT_TIMEOUT)  # which heartbeats
+        if self._lowering is not None and not self._lowering.done():
+            self._lowering.add_done_callback(self._beat_again)
+        else:
+            self.heartbeat()
+            self._beat_in(_BETWEEN)
+
+    def _beat_again(self, _: asyncio.Task[None]) -> None:
+        self._beat_in(_BETWEEN if self._timeout <= HEARTBEAT_TIMEOUT else _SOON)
+
+    def _beat_in(self, seconds: float) -> None:
+        if not self._ended:
+            self._timer = self._loop.call_later(seconds, self._beat)
 
     async def _lower(self, to: timedelta) -> None:
         service, info = self._client.workflow_service, self._info
@@ -104,6 +135,7 @@ class Pulse:
         try:
             # The lower timeout, too, counts from the last heartbeat that the engine has heard.
             await service.record_activity_task_heartbeat(heartbeat, timeout=_RPC_TIMEOUT)
+            self._heard_at = self._loop.time()
             await service.update_activity_options(change, timeout=_RPC_TIMEOUT)
         except RPCError as error:
             if error.status not in _IN_VAIN:

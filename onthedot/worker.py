@@ -231,6 +231,7 @@ async def _work(workers: Sequence[Worker], engine: Engine, stop: asyncio.Event) 
         readiness.announce()
         await stop.wait()
         logger.info("stopping: runs may end first")
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
 async def _start_upkeep(engine: Engine) -> WorkflowHandle[UpkeepWorkflow, None] | None:

@@ -1,7 +1,7 @@
 """A worker whose clock is wrong: a real one, which is told another time."""
 
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -10,24 +10,39 @@ import pytest
 
 from onthedot import doctor
 from tests.faults.cluster import Cluster, Part
-from tests.faults.watch import now, watching
+from tests.faults.watch import now, until, watching
 
 _FAKETIME = importlib.util.find_spec("libfaketime")
 
 
 @asynccontextmanager
-async def clock_off(worker: Part, seconds: float) -> AsyncIterator[None]:
-    """A worker that is started anew with a clock which is so far ahead, until the block is left."""
+async def clock_off(worker: Part, seconds: float) -> AsyncIterator[Callable[[float], None]]:
+    """A worker that is started anew with a clock which is so far ahead, until the block is left.
+
+    What it yields sets that clock anew, which the worker sees within a second.
+    """
     if _FAKETIME is None or _FAKETIME.origin is None:
         pytest.skip("libfaketime has no wheel for this machine")
     library = Path(_FAKETIME.origin).with_name("vendor") / "libfaketime/src/libfaketime.so.1"
-    faked = {"LD_PRELOAD": str(library), "FAKETIME": f"{seconds:+}s", "DONT_FAKE_MONOTONIC": "1"}
+    offset = worker.log.with_suffix(".clock")
+    faked = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_CACHE_DURATION": "1",  # seconds
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+
+    def set_clock(ahead: float) -> None:
+        offset.with_suffix(".new").write_text(f"{ahead:+}s", encoding="ascii")
+        offset.with_suffix(".new").replace(offset)
+
+    set_clock(seconds)
     right = worker.environment
     assert right is not None
     try:
         worker.environment = {**right, **faked}
         await worker.restart()
-        yield
+        yield set_clock
     finally:
         worker.environment = right
         await worker.restart()
@@ -41,16 +56,30 @@ async def test_a_worker_whose_clock_is_behind_is_late_by_no_more_and_seen_everyw
     behind = cluster.workers[1]
     async with watching(cluster) as watch, clock_off(behind, -3):
         due_at = now() + timedelta(seconds=8)
-        await watch.herd(20, due_at)
-        await watch.settled(due_at, within=20)
+        await watch.herd(20, due_at, "/after/8")  # for longer than the engine takes it to be lost
+        await watch.settled(due_at, within=30)
         lags = sorted((call.at - due_at).total_seconds() for call in await watch.calls())
         told = await watch.call("GET", f"/tasks/{next(iter(watch.tasks))}/explain")
         examined = {one.part: one for one in await doctor.examine(cluster.settings)}
         warned = behind.log.read_text(encoding="utf-8")
-    assert len(lags) == 20
+    assert len(lags) == 20, lags
     assert -0.05 < lags[0] < 1, lags
     assert 2.9 < lags[-1] < 4, lags
     (reason,) = [one for one in told["reasons"] if one["code"] == "clock_skew"]
     assert "is 3.0 s behind Postgres': what it runs starts late" in reason["message"]
     assert "by -3.0 s" in examined["Workers' clocks"].says
     assert "this worker's clock is 3.0 s behind that of postgres" in warned
+
+
+@pytest.mark.long
+async def test_a_clock_that_is_set_forward_makes_no_run_late_that_waits(cluster: Cluster) -> None:
+    async with watching(cluster) as watch, clock_off(cluster.workers[1], -1.5) as set_clock:
+        due_at = now() + timedelta(seconds=25)
+        await watch.herd(20, due_at)
+        await until(due_at - timedelta(seconds=8))
+        set_clock(0)
+        await watch.settled(due_at, within=20)
+        lags = sorted((call.at - due_at).total_seconds() for call in await watch.calls())
+    assert len(lags) == 20, lags
+    assert -0.05 < lags[0], lags
+    assert lags[-1] < 1, lags

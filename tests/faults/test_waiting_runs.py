@@ -157,6 +157,26 @@ async def test_a_run_that_came_late_to_a_worker_that_is_lost_starts_within_the_p
     assert timedelta() <= run.started_at - due_at < timedelta(seconds=10)
 
 
+async def test_a_run_that_is_held_up_and_starts_late_is_not_taken_for_lost(
+    at: Office, settings: Settings, tmp_path: Path
+) -> None:
+    """While it waits it is silent: the engine takes it for lost 4 s after its instant."""
+    started = tmp_path / "started"
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=25)
+    with worker_process(settings, tmp_path / "worker.log") as worker:
+        task_id = await register(at, due_at, f"echo >> {started}; sleep 6", lead=20)
+        await is_taken(at, task_id)
+        await asyncio.sleep((due_at - datetime.now(UTC)).total_seconds() - 0.5)
+        os.kill(worker.pid, signal.SIGSTOP)
+        await asyncio.sleep(3.1)
+        os.kill(worker.pid, signal.SIGCONT)
+        run = await has_ended(at, task_id)
+    assert run.status is RunStatus.SUCCEEDED
+    assert run.started_at is not None
+    assert timedelta(seconds=2.5) < run.started_at - due_at < timedelta(seconds=10)
+    assert len(started.read_text().splitlines()) == 1
+
+
 async def test_a_run_that_waited_long_is_missed_as_soon_as_others_once_it_goes_on(
     at: Office, settings: Settings, tmp_path: Path
 ) -> None:
