@@ -19,6 +19,7 @@ from onthedot.run import RunStatus, Trigger, scheduled_run_id
 from onthedot.task import CatchUp, TaskState
 from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
+from workflows.turns import had_its_turn
 
 PLANNED_AHEAD = 10
 
@@ -133,8 +134,9 @@ class Agenda:
         return [self._order(due_at, Trigger.CATCH_UP) for due_at in found.kept]
 
     def _log_not_run(self, not_run: NotRun) -> None:
-        for due_at in not_run.due_at:
-            last = due_at == not_run.due_at[-1] and not_run.uncounted
+        due = [one for one in not_run.due_at if not had_its_turn(self._state, one)]
+        for due_at in due:
+            last = due_at == due[-1] and not_run.uncounted
             least = "at least " if not_run.uncounted >= MOST_COUNTED else ""
             more = f" (and {least}{not_run.uncounted} more, until {not_run.until})" if last else ""
             order = self._order(due_at, Trigger.SCHEDULE)

@@ -34,6 +34,7 @@ class KeepTask:
     cursor: datetime  # occurrences up to here are dealt with
     queue: list[RunOrder] = field(default_factory=list)  # run one after the other
     backfill: list[RunOrder] = field(default_factory=list)  # the same, beside the others
+    had_turn: list[datetime] = field(default_factory=list)  # the latest occurrences, by due time
     unrecorded: list[Run] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)  # the latest requests that were taken
     paused_until: datetime | None = None  # of a paused task that resumes by itself

@@ -14,6 +14,7 @@ from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
 from workflows.places import Places, give_back
 from workflows.run import RunInFlight
+from workflows.turns import give_turn_back, had_its_turn, take_turn
 
 OVERLAP = "overlap: the run before it went on"
 DELETED = "the task was deleted"
@@ -90,6 +91,10 @@ class Runs:
         """Start a run, or do what the overlap policy says."""
         if order.run_id in self._in_flight or order.run_id in self._came_too_late:
             return
+        if order.trigger in _BY_ITSELF:
+            if had_its_turn(self._state, order.due_at):
+                return
+            take_turn(self._state, order.due_at)
         if order.trigger is Trigger.CATCH_UP and not self.has_room:
             self.catch_up([order])
             return
@@ -256,6 +261,7 @@ class Runs:
         elif self._state.state is TaskState.DELETED:
             self._leave_out_idle(order)
         else:
+            give_turn_back(self._state, order.due_at)
             self._on_recalled(order)
 
     def _leave_out_idle(self, order: RunOrder) -> None:

@@ -182,6 +182,8 @@ class TaskWorkflow:
         state.paused_until = desired.paused_until if state.state is TaskState.PAUSED else None
         if resumes or anew:
             state.failures = 0
+        if anew:
+            state.had_turn = []
         self._agenda.forget()
         self._runs.let_go()
         if state.state is TaskState.DELETED:

@@ -81,5 +81,5 @@ async def test_a_clock_that_is_set_forward_makes_no_run_late_that_waits(cluster:
         await watch.settled(due_at, within=20)
         lags = sorted((call.at - due_at).total_seconds() for call in await watch.calls())
     assert len(lags) == 20, lags
-    assert -0.05 < lags[0], lags
+    assert lags[0] > -0.05, lags
     assert lags[-1] < 1, lags

@@ -8,7 +8,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from onthedot.run import Trigger
 from onthedot.task import TaskState
-from tests.running import Play, Stage, stage
+from tests.running import Play, Stage, every, stage
 from workflows.runs import OVERLAP
 
 
@@ -67,3 +67,51 @@ async def test_a_run_that_is_called_back_can_be_cancelled(on_stage: Stage) -> No
         await on_stage.minutes(1.5)
     assert on_stage.log.final[on_stage.run_id(1)].status == "cancelled"
     assert on_stage.log.final[run_id].status == "succeeded"
+
+
+async def test_a_change_that_arrives_late_gives_no_occurrence_a_second_turn(
+    on_stage: Stage,
+) -> None:
+    """What the new schedule adds since the change was made is seen to; what ran is left alone."""
+    sooner = every("30s", on_stage.began)
+    async with on_stage.worker():
+        await on_stage.start(policies={"catch_up": {"keep": "all"}})
+        await on_stage.minutes(3.4)
+        await on_stage.revise(
+            TaskState.ACTIVE, schedule=sooner, changed_at=on_stage.begins_after(1.9)
+        )
+        await on_stage.minutes(4.2)
+    minutes = (1, 2, 2.5, 3, 3.5, 4)
+    assert on_stage.seen() == [(minute, "succeeded", None) for minute in minutes]
+    assert len(on_stage.attempts) == len(minutes)
+
+
+async def test_what_ran_is_not_said_to_be_missed_by_a_change_that_arrives_late(
+    on_stage: Stage,
+) -> None:
+    async with on_stage.worker():
+        await on_stage.start(policies={"catch_up": {"keep": "none"}})
+        await on_stage.minutes(3.4)
+        await on_stage.revise(
+            TaskState.ACTIVE,
+            schedule=every("20s", on_stage.began),
+            changed_at=on_stage.begins_after(1.9),
+        )
+        await on_stage.minutes(4.2)
+    seen = {round(minute * 3): status for minute, status, _ in on_stage.seen()}
+    missed = dict.fromkeys((7, 8), "missed")
+    ran = dict.fromkeys((3, 6, 9, 10, 11, 12), "succeeded")  # the tenth 4 s late
+    assert seen == ran | missed
+
+
+async def test_a_task_that_was_deleted_begins_anew_with_all_its_occurrences(
+    on_stage: Stage,
+) -> None:
+    on_stage.scripted(Play(lasts=timedelta(seconds=50)))
+    async with on_stage.worker():
+        await on_stage.start()
+        await on_stage.minutes(1.1)
+        await on_stage.revise(TaskState.DELETED, let_finish=True)
+        await on_stage.revise(TaskState.ACTIVE, changed_at=on_stage.begins_after(1.15))
+        await on_stage.minutes(2.5)
+    assert on_stage.seen() == [(1, "succeeded", None), (2, "succeeded", None)]

@@ -30,7 +30,10 @@ async def test_all_its_queues_have_their_grace_at_the_same_time(
                         "id": queue,
                         "name": queue,
                         "schedule": {"kind": "once", "in": "1s"},
-                        "action": {"kind": "shell", "script": f"touch {tmp_path / queue}; sleep 600"},
+                        "action": {
+                            "kind": "shell",
+                            "script": f"touch {tmp_path / queue}; sleep 600",
+                        },
                         "queue": queue,
                     }
                     await at.registration.register(TaskRegistration.model_validate(sent), by="me")
