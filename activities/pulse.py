@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 #: A worker is given up this long after the last heartbeat, so that another starts the run within
 #: 10 s of its due time.
 HEARTBEAT_TIMEOUT = timedelta(seconds=6.5)
-_AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost while it waited
+AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost while it waited
 _LATE = timedelta(seconds=3)  # by how much that may be exceeded: less would cost herds
 #: While an action goes on it heartbeats for the first time so many seconds after its start, each at
 #: its own time in this range so that a herd does not do so together; then every so many seconds.
@@ -40,7 +40,7 @@ _RPC_TIMEOUT = timedelta(seconds=2)
 
 def heartbeat_timeout(wait: timedelta) -> timedelta:
     """What an attempt is sent off with that waits for so long at its worker."""
-    return max(HEARTBEAT_TIMEOUT, wait + _AFTER_INSTANT)
+    return max(HEARTBEAT_TIMEOUT, wait + AFTER_INSTANT)
 
 
 class Pulse:
@@ -119,24 +119,17 @@ class Pulse:
 
     async def _lower(self, to: timedelta) -> None:
         service, info = self._client.workflow_service, self._info
-        namespace = self._client.namespace
         heartbeat = RecordActivityTaskHeartbeatRequest(
-            namespace=namespace, task_token=info.task_token
+            namespace=self._client.namespace, task_token=info.task_token
         )
-        change = UpdateActivityOptionsRequest(
-            namespace=namespace,
-            execution=WorkflowExecution(
-                workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or ""
-            ),
-            id=info.activity_id,
-            activity_options=ActivityOptions(heartbeat_timeout=_as_duration(to)),
-            update_mask=FieldMask(paths=["heartbeat_timeout"]),
+        execution = WorkflowExecution(
+            workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or ""
         )
         try:
             # The lower timeout, too, counts from the last heartbeat that the engine has heard.
             await service.record_activity_task_heartbeat(heartbeat, timeout=_RPC_TIMEOUT)
             self._heard_at = self._loop.time()
-            await service.update_activity_options(change, timeout=_RPC_TIMEOUT)
+            await set_heartbeat_timeout(self._client, execution, info.activity_id, to)
         except RPCError as error:
             if error.status not in _IN_VAIN:
                 return
@@ -149,7 +142,17 @@ class Pulse:
 _IN_VAIN = (RPCStatusCode.NOT_FOUND, RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED)
 
 
-def _as_duration(delta: timedelta) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(delta)
-    return duration
+async def set_heartbeat_timeout(
+    client: Client, execution: WorkflowExecution, activity_id: str, to: timedelta
+) -> None:
+    """Change how long after its last heartbeat an attempt is called lost; raise RPCError."""
+    timeout = Duration()
+    timeout.FromTimedelta(to)
+    change = UpdateActivityOptionsRequest(
+        namespace=client.namespace,
+        execution=execution,
+        id=activity_id,
+        activity_options=ActivityOptions(heartbeat_timeout=timeout),
+        update_mask=FieldMask(paths=["heartbeat_timeout"]),
+    )
+    await client.workflow_service.update_activity_options(change, timeout=_RPC_TIMEOUT)

@@ -22,6 +22,7 @@ from activities.catch_up import catch_up
 from activities.follow_ups import FollowUps
 from activities.limits import Limits
 from activities.plan import pass_over, plan
+from activities.recall import Recalls
 from activities.record import Recorder
 from activities.upkeep import Upkeep as UpkeepActivities
 from onthedot import engine_runtime, metrics, readiness
@@ -130,6 +131,7 @@ class _Parts:
         activities: list[Callable[..., Any]] = [
             *(plan, pass_over, catch_up, Recorder(self._log).record),
             *(limits.ask, limits.give_back, limits.tell, limits.find_gone),
+            Recalls(self._engine.client).give_silent_up,
         ]
         if executes:
             activities.append(self._executor().execute_attempt)

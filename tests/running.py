@@ -25,6 +25,7 @@ from activities.catch_up import catch_up
 from activities.limits import Limits
 from activities.messages import ExecuteAttempt, Outcome
 from activities.plan import pass_over, plan
+from activities.recall import Recalls
 from activities.record import RecordProgress
 from onthedot import engine, schedule
 from onthedot.database.pool import Pool, open_pool
@@ -247,7 +248,14 @@ class Stage:
             self.client,
             task_queue=engine.TASK_QUEUE,
             workflows=[TaskWorkflow, LimitWorkflow],
-            activities=[plan, pass_over, catch_up, self._record, self._attempt, *self._limits()],
+            activities=[
+                plan,
+                pass_over,
+                catch_up,
+                self._record,
+                self._attempt,
+                *self._messengers(),
+            ],
             workflow_runner=workflow_runner(),
             max_heartbeat_throttle_interval=timedelta(milliseconds=1),
             default_heartbeat_throttle_interval=timedelta(milliseconds=1),
@@ -256,9 +264,9 @@ class Stage:
         ):
             yield
 
-    def _limits(self) -> list[Callable[..., Any]]:
-        limits = Limits(self.client)
-        return [limits.ask, limits.give_back, limits.tell, limits.find_gone]
+    def _messengers(self) -> list[Callable[..., Any]]:
+        limits, recalls = Limits(self.client), Recalls(self.client)
+        return [limits.ask, limits.give_back, limits.tell, limits.find_gone, recalls.give_silent_up]
 
     @activity.defn(name="record")
     async def _record(self, order: RecordProgress) -> None:

@@ -14,6 +14,7 @@ from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
 from workflows.places import Places, give_back
 from workflows.run import RunInFlight
+from workflows.silent import SilentRuns
 from workflows.turns import give_turn_back, had_its_turn, take_turn
 
 OVERLAP = "overlap: the run before it went on"
@@ -45,6 +46,7 @@ class Runs:
         self._on_recalled, self._on_failed = on_recalled, on_failed
         self._in_flight: dict[str, RunInFlight] = {}
         self._places: dict[str, Places] = {}  # of the runs in flight that have limits
+        self._silent = SilentRuns(self._in_flight, spawn)
         self._came_too_late: set[str] = set()  # runs that were recalled and started all the same
 
     @property
@@ -89,11 +91,9 @@ class Runs:
 
     def come_due(self, order: RunOrder) -> None:
         """Start a run, or do what the overlap policy says."""
-        if order.run_id in self._in_flight or order.run_id in self._came_too_late:
+        if self._is_repeated(order):
             return
         if order.trigger in _BY_ITSELF:
-            if had_its_turn(self._state, order.due_at):
-                return
             take_turn(self._state, order.due_at)
         if order.trigger is Trigger.CATCH_UP and not self.has_room:
             self.catch_up([order])
@@ -115,6 +115,11 @@ class Runs:
             case OverlapPolicy.ALLOW:
                 reason = f"overlap: {limit} runs went on, which is its overlap_limit"
                 self._log.leave_out(order, RunStatus.SKIPPED, reason)
+
+    def _is_repeated(self, order: RunOrder) -> bool:
+        if order.run_id in self._in_flight or order.run_id in self._came_too_late:
+            return True
+        return order.trigger in _BY_ITSELF and had_its_turn(self._state, order.due_at)
 
     def start_on_request(self, order: RunOrder) -> None:
         if self._state.state is TaskState.DELETED:
@@ -145,11 +150,13 @@ class Runs:
         """Ask for the runs back whose instant is still ahead."""
         for run in self._in_flight.values():
             run.recall()
+        self._silent.give_up()
 
     def cancel_all(self, reason: str) -> None:
         """Cancel all runs that were sent off."""
         for run in self._in_flight.values():
             run.cancel(reason)
+        self._silent.give_up()
 
     def let_finish(self, reason: str) -> None:
         """Let runs that workers have taken come to their end; cancel the others in time."""
@@ -164,6 +171,7 @@ class Runs:
             for order in [one for one in queue if one.run_id == run_id]:
                 queue.remove(order)
                 self._log.leave_out(order, RunStatus.CANCELLED, reason)
+        self._silent.give_up()
 
     def let_go(self) -> None:
         """What waits for its turn does not run once its task is paused or deleted."""

@@ -157,6 +157,43 @@ async def test_a_run_that_came_late_to_a_worker_that_is_lost_starts_within_the_p
     assert timedelta() <= run.started_at - due_at < timedelta(seconds=10)
 
 
+async def test_a_change_is_heeded_although_the_worker_of_the_waiting_run_is_lost(
+    at: Office, settings: Settings, tmp_path: Path
+) -> None:
+    """The engine would miss that worker only 4 s after the instant at which the run was to start."""
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=60)
+    with worker_process(settings, tmp_path / "victim.log") as victim:
+        task_id = await register(at, due_at, "true", lead=50)
+        await is_taken(at, task_id)
+        os.kill(victim.pid, signal.SIGKILL)
+    with worker_process(settings, tmp_path / "worker.log"):
+        sooner = due_at - timedelta(seconds=25)
+        change = {"schedule": OnceSchedule(at=sooner)}
+        await at.registration.amend(
+            task_id, lambda spec: spec.model_copy(update=change), "sooner", by=BY
+        )
+        run = await has_ended(at, task_id)
+    assert (run.status, run.due_at) == (RunStatus.SUCCEEDED, sooner)
+    assert run.started_at is not None
+    assert timedelta() <= run.started_at - sooner < timedelta(seconds=5)
+
+
+async def test_a_task_can_be_deleted_although_the_worker_of_its_waiting_run_is_lost(
+    at: Office, settings: Settings, tmp_path: Path
+) -> None:
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=60)
+    with worker_process(settings, tmp_path / "victim.log") as victim:
+        task_id = await register(at, due_at, "true", lead=50)
+        await is_taken(at, task_id)
+        os.kill(victim.pid, signal.SIGKILL)
+    with worker_process(settings, tmp_path / "worker.log"):
+        await at.registration.delete(task_id, by=BY)
+        run = await has_ended(at, task_id)
+    assert (run.status, run.reason) == (RunStatus.CANCELLED, "the task was deleted")
+    assert run.finished_at is not None
+    assert run.finished_at < due_at - timedelta(seconds=20)
+
+
 async def test_a_run_that_is_held_up_and_starts_late_is_not_taken_for_lost(
     at: Office, settings: Settings, tmp_path: Path
 ) -> None:

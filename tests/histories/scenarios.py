@@ -304,6 +304,44 @@ async def revised_in_the_lead(stage: Stage) -> None:
 
 
 @scenario
+async def called_back(stage: Stage) -> None:
+    """As above, by a workflow that gives workers up which do not answer."""
+    task_id = await stage.register_with_long_lead("called_back", 9)
+    await stage.wait_until_sent(task_id)
+    await _revise(stage.registration, task_id, name="revised")
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def called_back_from_a_lost_worker(stage: Stage) -> None:
+    task_id = await stage.register_with_long_lead(
+        "called_back_from_a_lost_worker", 20, queue="lost"
+    )
+    await stage.take_and_forget("lost")
+    await _revise(stage.registration, task_id, queue="default")
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.ended(task_id)
+
+
+@scenario
+async def revised_late(stage: Stage) -> None:
+    """The change arrives long after it was made: what ran since then is left alone."""
+    task_id = await stage.register("revised_late", every(2))
+    await stage.wait_for(task_id, SUCCEEDED, count=3)
+    before = timedelta(seconds=5)
+    stage.send_instead(
+        task_id,
+        ReviseTask,
+        lambda desired: replace(desired, changed_at=desired.changed_at - before),
+    )
+    first = (await stage.rows(task_id))[0].due_at
+    await _revise(stage.registration, task_id, schedule={**every(1), "anchor": first})
+    await stage.wait_for(task_id, SUCCEEDED, count=8)
+    await stage.delete(task_id)
+
+
+@scenario
 async def triggered_in_the_lead(stage: Stage) -> None:
     task_id = await stage.register_with_long_lead("triggered_in_the_lead", 9)
     await stage.wait_until_sent(task_id)

@@ -6,6 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest
+
 from activities.follow_ups import FollowUps
 from activities.upkeep import Keeper
 from activities.upkeep import Upkeep as UpkeepActivities
@@ -13,7 +16,7 @@ from onthedot import schedule
 from onthedot.database import runs, tasks
 from onthedot.database.pool import Pool, connection, open_pool
 from onthedot.database.run_log import RunLog
-from onthedot.engine import Engine
+from onthedot.engine import Engine, run_queue
 from onthedot.errors import DatabaseUnavailable
 from onthedot.follow_ups import FollowUpStarter
 from onthedot.registration import Registration
@@ -96,7 +99,7 @@ class Stage:
 
         self._workflows._update = changed  # type: ignore[method-assign]
 
-    async def register_with_long_lead(self, name: str, seconds: float) -> str:
+    async def register_with_long_lead(self, name: str, seconds: float, **given: Any) -> str:
         """A task that is due once in ``seconds``, and is sent to a worker over 5 s before."""
         due_at = datetime.now(UTC) + timedelta(seconds=seconds)
         when = OnceSchedule(at=due_at)
@@ -104,7 +107,7 @@ class Stage:
         task_id = next(
             one for one in found if schedule.lead(when, one, due_at, None).total_seconds() > 7
         )
-        await self.register(task_id, {"kind": "once", "at": due_at.isoformat()})
+        await self.register(task_id, {"kind": "once", "at": due_at.isoformat()}, **given)
         self.played[name] = self.played.pop(task_id)
         return task_id
 
@@ -151,6 +154,15 @@ class Stage:
 
         await assert_eventually(is_sent, within=30, every=0.1)
         await asyncio.sleep(0.3)  # the worker takes it: a recall then meets the wait, not the queue
+
+    async def take_and_forget(self, queue: str) -> None:
+        """Be a worker that is lost as soon as it has taken a run of this queue."""
+        poll = PollActivityTaskQueueRequest(
+            namespace=self.engine.client.namespace,
+            task_queue=TaskQueue(name=run_queue(queue)),
+            identity="recorder",
+        )
+        await self.engine.client.workflow_service.poll_activity_task_queue(poll)
 
     async def delete(self, task_id: str) -> None:
         """Delete the task and wait until its workflow has come to its end."""
