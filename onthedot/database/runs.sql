@@ -1,4 +1,5 @@
--- The log. A row moves forward only: waiting, running, final.
+-- The log. A row moves forward only: waiting, running, final. It gives way where its task was
+-- deleted before it could start, and registered again before it was due.
 
 -- name: flush
 WITH entered AS (
@@ -18,7 +19,9 @@ WITH entered AS (
     ON CONFLICT (due_at, run_id) DO UPDATE SET
         task_version = excluded.task_version, started_at = coalesce(runs.started_at, excluded.started_at),
         finished_at = excluded.finished_at, status = excluded.status,
-        reason = coalesce(excluded.reason, runs.reason), attempt_count = excluded.attempt_count,
+        reason = CASE WHEN runs.status = 'cancelled' THEN excluded.reason
+                      ELSE coalesce(excluded.reason, runs.reason) END,
+        attempt_count = excluded.attempt_count,
         worker = excluded.worker, output = excluded.output, output_size = excluded.output_size,
         error = excluded.error, result = excluded.result
     WHERE run_rank(excluded.status) > run_rank(runs.status)
@@ -26,6 +29,7 @@ WITH entered AS (
            AND excluded.attempt_count > runs.attempt_count)
        OR (runs.status = 'waiting' AND excluded.status = 'waiting'
            AND excluded.reason <> coalesce(runs.reason, ''))
+       OR gives_way(runs, excluded.task_version)
     RETURNING run_id, task_id, due_at, status, started_at, finished_at
 ), counted AS (
     SELECT task_id,
@@ -81,8 +85,10 @@ VALUES (%(run_id)s, %(task_id)s, %(task_version)s, %(trigger)s, %(due_at)s, %(st
         'running', %(attempt_count)s, %(worker)s)
 ON CONFLICT (due_at, run_id) DO UPDATE SET
     status = 'running', started_at = coalesce(runs.started_at, excluded.started_at),
+    task_version = excluded.task_version, finished_at = NULL,
+    reason = CASE WHEN runs.status = 'cancelled' THEN excluded.reason ELSE runs.reason END,
     attempt_count = excluded.attempt_count, worker = excluded.worker
-WHERE run_rank(runs.status) < 2
+WHERE (run_rank(runs.status) < 2 OR gives_way(runs, excluded.task_version))
   AND (runs.attempt_count < excluded.attempt_count
        -- this very claim, whose answer was lost
        OR (runs.attempt_count, runs.worker, runs.started_at)

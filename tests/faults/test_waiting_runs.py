@@ -15,12 +15,12 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 
 from onthedot import schedule, temporal_server
 from onthedot.engine import workflow_id
-from onthedot.run import RunStatus
+from onthedot.run import Run, RunStatus
 from onthedot.settings import Settings
 from onthedot.task import OnceSchedule, TaskRegistration
 from onthedot.temporal_server import SETTINGS
 from tests import services
-from tests.faults.test_policies_worker_lost import has_ended
+from tests.faults.test_policies_worker_lost import has_ended, only_row
 from tests.running import Office, office, worker_process
 
 BY = "tester"
@@ -155,6 +155,26 @@ async def test_a_run_that_came_late_to_a_worker_that_is_lost_starts_within_the_p
     assert run.status is RunStatus.SUCCEEDED
     assert run.started_at is not None
     assert timedelta() <= run.started_at - due_at < timedelta(seconds=10)
+
+
+async def test_a_task_that_is_deleted_and_registered_again_in_the_lead_runs_and_says_so(
+    at: Office, settings: Settings, tmp_path: Path
+) -> None:
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=25)
+    with worker_process(settings, tmp_path / "worker.log"):
+        task_id = await register(at, due_at, "exit 1", lead=20)
+        await is_taken(at, task_id)
+        await at.registration.delete(task_id, by=BY)
+        assert (await has_ended(at, task_id)).status is RunStatus.CANCELLED
+        assert await register(at, due_at, "true", lead=20) == task_id
+
+        async def ran() -> Run:
+            run = await only_row(at, task_id)
+            assert run.status is RunStatus.SUCCEEDED, run
+            return run
+
+        run = await services.assert_eventually(ran, within=60, every=0.2)
+    assert (run.reason, run.task_version, run.attempt_count) == (None, 3, 1)
 
 
 async def test_a_change_is_heeded_although_the_worker_of_the_waiting_run_is_lost(

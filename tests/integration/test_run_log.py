@@ -256,6 +256,49 @@ async def test_the_next_attempt_is_claimed_anew_and_a_run_that_ended_is_not(log:
     assert not await log.claim(replace(claimed, attempt_count=3))
 
 
+def deleted() -> Run:
+    return run(
+        status=RunStatus.CANCELLED,
+        started_at=None,
+        attempt_count=0,
+        worker=None,
+        reason="the task was deleted",
+    )
+
+
+async def test_a_run_that_went_with_its_task_comes_back_with_it(log: RunLog, pool: Pool) -> None:
+    """A task that is deleted and registered again just before it is due runs, and that is told."""
+    await log.write([deleted()], progress())
+    await log.write([run(status=RunStatus.RUNNING)], progress())
+    assert (await stored(pool)).status is RunStatus.CANCELLED  # the same version of the task
+    await log.write([run(status=RunStatus.RUNNING, task_version=2)], progress(2))
+    going_on = await stored(pool)
+    assert (going_on.status, going_on.reason, going_on.finished_at) == ("running", None, None)
+    await log.write([run(task_version=2)], progress(2))
+    await log.write([replace(deleted(), task_version=3)], progress(2))
+    ended = await stored(pool)
+    assert (ended.status, ended.reason, ended.task_version) == ("succeeded", None, 2)
+    assert (await task(pool)).run_count == 1
+
+
+async def test_a_run_that_comes_back_with_its_task_can_be_claimed(log: RunLog, pool: Pool) -> None:
+    await log.write([deleted()], progress())
+    assert not await log.claim(run(status=RunStatus.RUNNING))
+    assert await log.claim(run(status=RunStatus.RUNNING, task_version=2))
+    assert not await log.claim(run(status=RunStatus.RUNNING, task_version=2, worker="worker-2"))
+    row = await stored(pool)
+    assert (row.status, row.reason, row.task_version) == (RunStatus.RUNNING, None, 2)
+
+
+async def test_other_rows_of_runs_that_did_not_start_stay_as_they_are(
+    log: RunLog, pool: Pool
+) -> None:
+    on_request = replace(deleted(), reason="cancelled on request")
+    await log.write([on_request], progress())
+    await log.write([run(task_version=2)], progress(2))
+    assert (await stored(pool)).reason == "cancelled on request"
+
+
 async def test_a_run_that_was_asked_for_can_be_claimed(log: RunLog, pool: Pool) -> None:
     waiting = run(status=RunStatus.WAITING)
     async with connection(pool) as conn:
