@@ -23,7 +23,7 @@ from workflows.retry import NotAgain, after_attempt
 _MARGIN = timedelta(seconds=60)
 #: What the machinery gets wrong (a lost worker, a full one) is tried again until it succeeds.
 _MACHINERY = RetryPolicy(
-    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10)
+    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=2)
 )
 
 
