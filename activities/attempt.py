@@ -17,6 +17,7 @@ from activities.instant import WaitingRoom, handed_back
 from activities.live import LiveLog, Showing, running_row
 from activities.messages import ExecuteAttempt, Outcome
 from activities.output import OutputCapture
+from activities.own_row import OwnRows
 from activities.plain import plain_text
 from activities.pulse import HEARTBEAT_TIMEOUT, Pulse
 from activities.python import Functions
@@ -56,7 +57,7 @@ class Executor:
         ``is_told`` says that the engine tells it of a cancellation by itself, not only in answer to
         a heartbeat.
         """
-        self._live_log, self._client = live_log, client
+        self._live_log, self._own_rows, self._client = live_log, OwnRows(live_log), client
         self._worker = worker
         self._is_told = is_told
         self._waiting_room = WaitingRoom()
@@ -81,9 +82,11 @@ class Executor:
         with Watch(order) as watch:
             outcome = await self._execute(order, watch)
             watch.ended(outcome)
-            return replace(outcome, remark=_SECOND_WORKER) if watch.follows_a_loss else outcome
+            return outcome
 
     async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
+        if watch.follows_a_loss and (known := await self._own_rows.found(order)):
+            return known
         pulse = Pulse(self._client)
         try:
             try:
@@ -93,7 +96,10 @@ class Executor:
             running = Running(order=order, output=OutputCapture(), started_at=now())
             watch.started(running.started_at)
             pulse.begin()
-            return await self._start(running)
+            outcome = await self._start(running)
+            if watch.follows_a_loss:
+                outcome = replace(outcome, remark=_SECOND_WORKER)
+            return await self._own_rows.recorded(order, outcome)
         finally:
             pulse.end()
 

@@ -34,6 +34,14 @@ class LiveLog(Protocol):
         """Show ``run`` as running, if it has not ended. The first ``started_at`` stays."""
         ...
 
+    async def record_success(self, run: Run, next_due_at: datetime | None) -> None:
+        """Write ``run`` (status succeeded), and when its task is due next; None: it is finished."""
+        ...
+
+    async def find_ended(self, run_id: str) -> Run | None:
+        """The run where its final row is in the log, without its attempts."""
+        ...
+
     async def append_output(
         self, run_id: str, due_at: datetime, attempt: int, position: int, chunk: str
     ) -> None:

@@ -9,6 +9,13 @@ from onthedot.task import Action
 
 
 @dataclass(frozen=True, kw_only=True)
+class AfterSuccess:
+    """How a task stands once a run of it has succeeded, as its workflow sees it beforehand."""
+
+    next_due_at: datetime | None  # aware UTC; None when it is finished then
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecuteAttempt:
     """One attempt of a run. It starts at ``start_at`` (aware UTC), not before."""
 
@@ -23,6 +30,7 @@ class ExecuteAttempt:
     timeout: timedelta  # of the action itself, counted from its start
     delivery: Literal["at_least_once", "at_most_once"]
     outcome: dict[str, Any] | None = None  # of the run that it follows
+    after_success: AfterSuccess | None = None  # where the attempt may write its run's final row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,7 @@ class Outcome:
     retry_after: timedelta | None = None  # what a server asked for
     may_retry: bool = True  # False where another attempt would be wrong
     remark: str | None = None  # what the row of the run shall say
+    is_recorded: bool = False  # whether the final row of the run is in the log already
 
     @property
     def end_codes(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.shown: list[Run] = []
+        self.recorded: list[tuple[Run, datetime | None]] = []
         self.claimed: dict[tuple[str, int], Run] = {}
         self.chunks: list[tuple[int, str]] = []
         self.troubles: list[Exception] = []  # each of the next calls raises one
@@ -42,6 +43,14 @@ class MemoryLog:
     async def show_running(self, run: Run) -> None:
         self._trouble()
         self.shown.append(run)
+
+    async def record_success(self, run: Run, next_due_at: datetime | None) -> None:
+        self._trouble()
+        self.recorded.append((run, next_due_at))
+
+    async def find_ended(self, run_id: str) -> Run | None:
+        self._trouble()
+        return next((run for run, _ in self.recorded if run.run_id == run_id), None)
 
     async def append_output(
         self, run_id: str, due_at: datetime, attempt: int, position: int, chunk: str
@@ -58,7 +67,7 @@ def order(kind: str, *, due_in: float = 0, **given: Any) -> ExecuteAttempt:
     """An attempt of an action of ``kind``; ``given`` are fields of the attempt or the action."""
     of_attempt = {
         name: given.pop(name)
-        for name in ("number", "delivery", "timeout", "outcome")
+        for name in ("number", "delivery", "timeout", "outcome", "after_success")
         if name in given
     }
     if "timeout" in of_attempt:

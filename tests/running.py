@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from subprocess import Popen
@@ -24,6 +24,7 @@ from temporalio.worker import Worker
 from activities.catch_up import catch_up
 from activities.limits import Limits
 from activities.messages import ExecuteAttempt, Outcome
+from activities.own_row import row_of_success
 from activities.plan import pass_over, plan
 from activities.recall import Recalls
 from activities.record import RecordProgress
@@ -293,7 +294,22 @@ class Stage:
         if not await self._goes_on_until(started_at + play.lasts, cancelled, _GOING_ON):
             play = CANCELLED
         self._going_on[order.run_id] -= 1
-        return self._outcome(play, started_at, await self.now())
+        return self._recorded(order, self._outcome(play, started_at, await self.now()))
+
+    def _recorded(self, order: ExecuteAttempt, outcome: Outcome) -> Outcome:
+        """As attempts do: one that succeeds writes the row itself, where it may and can."""
+        after = order.after_success
+        if after is None or outcome.status is not RunStatus.SUCCEEDED or self.log.is_away:
+            return outcome
+        progress = RecordProgress(
+            task_id=order.task_id,
+            version=order.task_version,
+            state=TaskState.ACTIVE if after.next_due_at else TaskState.FINISHED,
+            next_due_at=after.next_due_at,
+            runs=[row_of_success(order, outcome)],
+        )
+        self.log.write(progress)
+        return replace(outcome, is_recorded=True)
 
     async def _goes_on_until(
         self, moment: datetime, cancelled: asyncio.Event, step: timedelta

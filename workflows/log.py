@@ -25,6 +25,7 @@ class TaskLog:
         self._state = state
         self._task_changed = False
         self._writing = False
+        self._finished_version: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -61,6 +62,16 @@ class TaskLog:
             status=RunStatus.WAITING,
         )
 
+    def has_finish(self, version: int) -> None:
+        """A run has written its row, and that its task, as of this version, is finished."""
+        if not (self._state.unrecorded or self._writing):
+            self._finished_version = version
+
+    def task_finished(self) -> None:
+        """That is to be written, unless the log has it already."""
+        if self._finished_version != self._state.version:
+            self._task_changed = True
+
     def task_changed(self) -> None:
         """Its projection is to be written although there may be no row."""
         self._task_changed = True
@@ -91,7 +102,7 @@ class TaskLog:
 
     async def _write(self, next_due_at: datetime | None) -> bool:
         runs = self._state.unrecorded[:_RECORDED_AT_ONCE]
-        self._task_changed, self._writing = False, True
+        self._task_changed, self._finished_version, self._writing = False, None, True
         try:
             await workflow.execute_local_activity_method(
                 Recorder.record,

@@ -10,7 +10,7 @@ from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.attempt import Executor
-from activities.messages import ExecuteAttempt, Outcome
+from activities.messages import AfterSuccess, ExecuteAttempt, Outcome
 from activities.pulse import heartbeat_timeout
 from onthedot import duration
 from onthedot.engine import run_queue
@@ -37,8 +37,11 @@ class RunInFlight:
         version: int,
         spec: TaskSpec,
         report: Callable[[Run], None],
+        after_success: AfterSuccess | None,
     ) -> None:
+        """With ``after_success`` its first attempt may write the final row itself."""
         self.order = order
+        self.is_recorded = False  # whether that is so
         self.recalled = False  # it was asked for back, and nobody has cancelled it
         self._comes_back = False  # whether it will hear in time that it shall not start
         self.withdrawn = False  # it leaves a line: its task was paused or deleted
@@ -46,6 +49,7 @@ class RunInFlight:
         self.remark: str | None = None  # what its final row shall say
         self.shown = False  # the log has a row for it, whether or not a worker has it
         self._task_id, self._version, self._spec, self._report = task_id, version, spec, report
+        self._after_success = after_success
         self._start_at = max(order.due_at, workflow.now())
         self._attempts: list[Attempt] = []
         self._handle: workflow.ActivityHandle[Outcome] | None = None
@@ -61,6 +65,12 @@ class RunInFlight:
     def start_at(self) -> datetime:
         """Its instant: its due time, or when it was sent off where that was later."""
         return self._start_at
+
+    @property
+    def has_finished_task(self) -> bool:
+        """Whether the log has it that its task is finished, too."""
+        after = self._after_success
+        return self.is_recorded and after is not None and after.next_due_at is None
 
     @property
     def is_cancelled(self) -> bool:
@@ -180,6 +190,7 @@ class RunInFlight:
     async def _attempt(self, number: int) -> Outcome:
         timeout, left = self._spec.policies.timeout, self._time_left()
         outcome = await self._executed(number, min(timeout, left))
+        self.is_recorded = outcome.is_recorded
         if outcome.status is RunStatus.TIMED_OUT and left <= timeout:
             return replace(outcome, error=self._out_of_time(outcome.error), may_retry=False)
         return outcome
@@ -202,6 +213,7 @@ class RunInFlight:
             timeout=longest,
             delivery=policies.delivery,
             outcome=self.order.outcome,
+            after_success=self._after_success if number == 1 else None,
         )
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,

@@ -7,8 +7,9 @@ from typing import Any
 from temporalio import workflow
 
 from activities.limits import TellOfPlace
+from activities.messages import AfterSuccess
 from onthedot.run import Run, RunStatus, Trigger
-from onthedot.task import OverlapPolicy, TaskState
+from onthedot.task import OverlapPolicy, TaskSpec, TaskState
 from workflows.follow_ups import FollowUps
 from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
@@ -35,14 +36,17 @@ class Runs:
         log: TaskLog,
         follow_ups: FollowUps,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        after_success: Callable[[], AfterSuccess | None],
         on_recalled: Callable[[RunOrder], None],
         on_failed: Callable[[], None],
     ) -> None:
-        """``spawn`` lets a run be followed, ``on_recalled`` gets one that came back in time, and
-        ``on_failed`` hears of a failure.
+        """``spawn`` lets a run be followed, ``after_success`` says how the task stands then where
+        that is known, ``on_recalled`` gets one that came back in time, and ``on_failed`` hears of a
+        failure.
         """
         self._state, self._log, self._spawn = state, log, spawn
         self._follow_ups = follow_ups
+        self._after_success = after_success
         self._on_recalled, self._on_failed = on_recalled, on_failed
         self._in_flight: dict[str, RunInFlight] = {}
         self._places: dict[str, Places] = {}  # of the runs in flight that have limits
@@ -232,7 +236,14 @@ class Runs:
 
     def _start(self, order: RunOrder) -> None:
         state = self._state
-        run = RunInFlight(order, state.task_id, state.version, state.spec, self._log.add)
+        run = RunInFlight(
+            order,
+            state.task_id,
+            state.version,
+            state.spec,
+            self._log.add,
+            self._after_success() if _is_plain(order, state.spec) else None,
+        )
         self._in_flight[order.run_id] = run
         if state.spec.policies.limits:
             self._places[order.run_id] = Places(run, state.task_id, self._log.show_waiting)
@@ -246,9 +257,11 @@ class Runs:
         if run.withdrawn and row.started_at is None:
             self._leave_out_idle(run.order)
         elif run.recalled:
-            self._settle(run.order, row)
-        else:
+            self._settle(run, row)
+        elif not run.is_recorded:
             self._log.add(row)
+        elif run.has_finished_task:
+            self._log.has_finish(row.task_version)
         self._follow_ups.after(row, run.spec)
         self._count(row)
         self.start_queued()
@@ -261,16 +274,17 @@ class Runs:
         elif row.status is RunStatus.SUCCEEDED:
             self._state.failures = 0
 
-    def _settle(self, order: RunOrder, row: Run) -> None:
+    def _settle(self, run: RunInFlight, row: Run) -> None:
         """A run that was recalled has ended; its row tells whether the recall came in time."""
         if row.started_at is not None:
             self._came_too_late.add(row.run_id)
-            self._log.add(row)
+            if not run.is_recorded:
+                self._log.add(row)
         elif self._state.state is TaskState.DELETED:
-            self._leave_out_idle(order)
+            self._leave_out_idle(run.order)
         else:
-            give_turn_back(self._state, order.due_at)
-            self._on_recalled(order)
+            give_turn_back(self._state, run.order.due_at)
+            self._on_recalled(run.order)
 
     def _leave_out_idle(self, order: RunOrder) -> None:
         if self._state.state is TaskState.DELETED:
@@ -281,6 +295,12 @@ class Runs:
 
 _MOST_CAUGHT_UP = 100  # of an outage, at a time
 _BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
+
+
+def _is_plain(order: RunOrder, spec: TaskSpec) -> bool:
+    """Whether the row of a success says nothing that only the workflow knows, nor is waited for."""
+    waited_for = spec.policies.limits or spec.follow_ups.on_success
+    return order.trigger is Trigger.SCHEDULE and order.reason is None and not waited_for
 
 
 def _is_backfill(order: RunOrder) -> bool:

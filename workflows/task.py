@@ -9,6 +9,7 @@ from typing import Any
 from temporalio import workflow
 
 from activities.limits import TELL, TellOfPlace
+from activities.messages import AfterSuccess
 from activities.plan import GRACE, Occurrence
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger
@@ -41,6 +42,7 @@ class TaskWorkflow:
             self._log,
             self._follow_ups,
             self._spawn,
+            self._after_success,
             self._take_back,
             self._pause_after_failure,
         )
@@ -67,7 +69,7 @@ class TaskWorkflow:
                 await self._follow_agenda()
             elif self._is_idle():
                 self._state.state = TaskState.FINISHED
-                self._log.task_changed()
+                self._log.task_finished()
             else:
                 await workflow.wait_condition(self._is_called)
         log.cancel()
@@ -209,6 +211,14 @@ class TaskWorkflow:
                 self._fault = error
 
         return asyncio.create_task(watched())
+
+    def _after_success(self) -> AfterSuccess | None:
+        """How the task stands once a run that starts now has succeeded; None: it is not certain."""
+        active, alone = self._state.state is TaskState.ACTIVE, not self._runs.any_at_all
+        due_at = self._agenda.next_due_at()
+        if due_at or (active and alone and self._agenda.is_exhausted):
+            return AfterSuccess(next_due_at=due_at)
+        return None
 
     def _take_back(self, order: RunOrder) -> None:
         self._agenda.take_back(order.due_at)

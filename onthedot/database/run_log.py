@@ -17,7 +17,7 @@ from typing import Any
 
 from onthedot import metrics, tracing
 from onthedot.database.pool import CHANNEL, Connection, Pool, connection, transaction
-from onthedot.database.runs import SQL, make_month
+from onthedot.database.runs import SQL, make_month, some_runs
 from onthedot.errors import DatabaseUnavailable
 from onthedot.run import Run, RunStatus
 from onthedot.task import TaskState
@@ -33,12 +33,15 @@ _TOLD_TASKS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How a task stands, said by its workflow. It counts only for the version it names."""
+    """How a task stands, said by its workflow. It counts only for the version it names.
+
+    Without a ``state`` it is said by one of its runs, which knows only when it is due after it.
+    """
 
     task_id: str
     version: int
     next_due_at: datetime | None
-    state: TaskState
+    state: TaskState | None
 
 
 @dataclass(slots=True)
@@ -89,6 +92,26 @@ class RunLog:
     async def show_running(self, run: Run) -> None:
         """Show a run that goes on."""
         await self.write([run])
+
+    async def record_success(self, run: Run, next_due_at: datetime | None) -> None:
+        """Write the final row of a run that succeeded, and when its task is due next.
+
+        Without ``next_due_at`` its task is finished. Raise DatabaseUnavailable when that could not
+        be written.
+        """
+        progress = Progress(
+            task_id=run.task_id,
+            version=run.task_version,
+            next_due_at=next_due_at,
+            state=None if next_due_at else TaskState.FINISHED,
+        )
+        await self.write([run], progress)
+
+    async def find_ended(self, run_id: str) -> Run | None:
+        """The run where its final row is in the log; raise DatabaseUnavailable."""
+        async with connection(self._pool, within=_WITHIN_SECONDS) as conn:
+            found = await some_runs(conn, [run_id])
+        return found[0] if found and found[0].status.is_final else None
 
     async def claim(self, run: Run) -> bool:
         """Take the attempt ``run.attempt_count`` of a run, in a commit of its own; once only."""
@@ -221,11 +244,17 @@ def _rank(run: Run) -> tuple[int, int]:
 
 
 def _newest(progress: Iterable[Progress]) -> list[Progress]:
+    """One for each task: of its latest version, and the workflow's word rather than a run's."""
     found: dict[str, Progress] = {}
     for one in progress:
-        if one.task_id not in found or one.version >= found[one.task_id].version:
+        before = found.get(one.task_id)
+        if before is None or _weight(one) >= _weight(before):
             found[one.task_id] = one
     return sorted(found.values(), key=lambda one: one.task_id)
+
+
+def _weight(progress: Progress) -> tuple[int, bool]:
+    return progress.version, progress.state is not None
 
 
 _COLUMNS = (

@@ -40,19 +40,28 @@ WITH entered AS (
     FROM moved WHERE run_rank(status) = 2 GROUP BY task_id
 ), progressed AS (
     UPDATE tasks SET
-        next_due_at = CASE WHEN tasks.version = progress.version
-                           THEN progress.next_due_at ELSE tasks.next_due_at END,
-        state = CASE WHEN tasks.version = progress.version THEN progress.state ELSE tasks.state END,
+        -- a run, which says no state, knows only when its task is due after it
+        next_due_at = CASE WHEN tasks.version <> progress.version THEN tasks.next_due_at
+                           WHEN progress.state IS NOT NULL THEN progress.next_due_at
+                           WHEN tasks.state = 'active'
+                           THEN greatest(tasks.next_due_at, progress.next_due_at)
+                           ELSE tasks.next_due_at END,
+        state = CASE WHEN tasks.version = progress.version
+                     THEN coalesce(progress.state, tasks.state) ELSE tasks.state END,
         -- a task that its workflow pauses or resumes by itself
-        pause_reason = CASE WHEN tasks.version <> progress.version OR tasks.state = progress.state
+        pause_reason = CASE WHEN tasks.version <> progress.version
+                              OR tasks.state = coalesce(progress.state, tasks.state)
                             THEN tasks.pause_reason
                             WHEN progress.state = 'paused' THEN failed_in_a_row(tasks.spec) END,
-        paused_until = CASE WHEN tasks.version <> progress.version OR tasks.state = progress.state
+        paused_until = CASE WHEN tasks.version <> progress.version
+                              OR tasks.state = coalesce(progress.state, tasks.state)
                             THEN tasks.paused_until END,
-        paused_at = CASE WHEN tasks.version <> progress.version OR tasks.state = progress.state
+        paused_at = CASE WHEN tasks.version <> progress.version
+                           OR tasks.state = coalesce(progress.state, tasks.state)
                          THEN tasks.paused_at
                          WHEN progress.state = 'paused' THEN now() END,
-        paused_by = CASE WHEN tasks.version <> progress.version OR tasks.state = progress.state
+        paused_by = CASE WHEN tasks.version <> progress.version
+                           OR tasks.state = coalesce(progress.state, tasks.state)
                          THEN tasks.paused_by
                          WHEN progress.state = 'paused' THEN 'pause_on_failure' END,
         engine_version = greatest(tasks.engine_version, progress.version),
