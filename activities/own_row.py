@@ -33,8 +33,10 @@ class OwnRows:
         after = order.after_success
         if after is None or outcome.status is not RunStatus.SUCCEEDED:
             return outcome
+        if (patience := _patience(after)) <= 0:
+            return outcome
         try:
-            async with asyncio.timeout(_patience(after)):
+            async with asyncio.timeout(patience):
                 await self._log.record_success(row_of_success(order, outcome), after.next_due_at)
         except (Exception, asyncio.CancelledError) as error:
             log.debug("its workflow has the row of %s written: %r", order.run_id, error)

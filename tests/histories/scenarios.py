@@ -46,6 +46,21 @@ async def interval(stage: Stage) -> None:
 
 
 @scenario
+async def recorded_by_attempts(stage: Stage) -> None:
+    """As before, and all rows but that of the last planned occurrence are written by attempts."""
+    task_id = await stage.register("recorded_by_attempts", every(1))
+    await stage.wait_for(task_id, SUCCEEDED, count=12)
+    await stage.delete(task_id)
+
+
+@scenario
+async def finished_by_its_attempt(stage: Stage) -> None:
+    task_id = await stage.register("finished_by_its_attempt", once_in(2))
+    await stage.wait_for(task_id, SUCCEEDED)
+    await stage.ended(task_id)
+
+
+@scenario
 async def planned_again(stage: Stage) -> None:
     """A plan holds ten occurrences; the next one is made while the log is written."""
     task_id = await stage.register("planned_again", every(1))

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,9 +13,9 @@ from temporalio.exceptions import ApplicationError
 
 from activities import attempt, instant, pulse
 from activities.action import Ended, Running, now
-from activities.messages import Outcome
+from activities.messages import AfterSuccess, Outcome
 from onthedot.errors import DatabaseUnavailable
-from onthedot.run import Output, RunStatus
+from onthedot.run import Output, Run, RunStatus
 from tests.attempts import SHUTDOWN, WORKER, Bench, bench, order
 
 started: list[str] = []
@@ -23,6 +23,10 @@ started: list[str] = []
 
 async def mark(name: str = "") -> None:
     started.append(name)
+
+
+async def fail() -> None:
+    raise ValueError("it went wrong")
 
 
 async def go_on() -> None:
@@ -244,6 +248,90 @@ async def test_an_error_of_our_own_ends_the_run_and_is_not_tried_for_ever(
     assert outcome.status is RunStatus.FAILED
     assert outcome.error == "an error in Onthedot: ZeroDivisionError: a bug"
     assert "Traceback" in caplog.text
+
+
+def and_then(seconds: float | None = 60) -> AfterSuccess:
+    """What the workflow says of a task that is due again in so many seconds, or finished."""
+    due_at = None if seconds is None else now() + timedelta(seconds=seconds)
+    return AfterSuccess(next_due_at=due_at)
+
+
+@pytest.mark.parametrize("seconds", [60, None], ids=["due again", "finished"])
+async def test_a_success_is_written_by_its_attempt(executing: Bench, seconds: float | None) -> None:
+    after = and_then(seconds)
+    wanted = python("mark", after_success=after)
+    outcome = await executing.execute(wanted)
+    assert outcome.is_recorded
+    ((row, next_due_at),) = executing.log.recorded
+    assert (row.run_id, row.status, next_due_at) == (
+        wanted.run_id,
+        RunStatus.SUCCEEDED,
+        after.next_due_at,
+    )
+    assert (row.started_at, row.finished_at) == (outcome.started_at, outcome.finished_at)
+
+
+@pytest.mark.parametrize(
+    ("handler", "seconds"),
+    [("mark", 0.2), ("fail", 60)],
+    ids=["its task is due again too soon", "it failed"],
+)
+async def test_another_row_is_left_to_the_workflow(
+    executing: Bench, handler: str, seconds: float
+) -> None:
+    outcome = await executing.execute(python(handler, after_success=and_then(seconds)))
+    assert not outcome.is_recorded
+    assert not executing.log.recorded
+
+
+async def test_a_row_is_left_to_a_workflow_that_does_not_say_how_the_task_stands_then(
+    executing: Bench,
+) -> None:
+    assert not (await executing.execute(python("mark"))).is_recorded
+    assert not executing.log.recorded
+
+
+async def test_a_row_that_the_log_does_not_take_is_left_to_the_workflow(executing: Bench) -> None:
+    executing.log.troubles = [DatabaseUnavailable("Postgres does not answer")]
+    outcome = await executing.execute(python("mark", after_success=and_then()))
+    assert (outcome.status, outcome.is_recorded) == (RunStatus.SUCCEEDED, False)
+
+
+async def test_a_cancellation_while_the_row_is_written_undoes_no_success(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch, assert_eventually: Callable[..., Any]
+) -> None:
+    writing: list[Run] = []
+
+    async def never(run: Run, _: datetime | None) -> None:
+        writing.append(run)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(executing.log, "record_success", never)
+    going = executing.start(python("mark", after_success=and_then()))
+    await assert_eventually(lambda: writing)
+    executing.environment.cancel()
+    outcome = await going
+    assert (outcome.status, outcome.is_recorded) == (RunStatus.SUCCEEDED, False)
+
+
+async def test_what_a_lost_worker_has_written_is_not_run_again(executing: Bench) -> None:
+    wanted = python("mark", after_success=and_then())
+    first = await executing.execute(wanted)
+    executing.environment.info = replace(executing.environment.info, attempt=2)
+    second = await executing.execute(wanted)
+    assert started == [""]
+    assert second == first
+
+
+async def test_what_a_lost_worker_has_not_written_is_run_again_and_says_so(
+    executing: Bench,
+) -> None:
+    executing.environment.info = replace(executing.environment.info, attempt=2)
+    outcome = await executing.execute(python("mark", after_success=and_then()))
+    assert started == [""]
+    ((row, _),) = executing.log.recorded
+    assert outcome.is_recorded
+    assert row.reason == "its worker was lost, and it was started again"
 
 
 async def test_at_most_once_claims_the_run_before_it_starts(executing: Bench) -> None:

@@ -256,6 +256,64 @@ async def test_the_next_attempt_is_claimed_anew_and_a_run_that_ended_is_not(log:
     assert not await log.claim(replace(claimed, attempt_count=3))
 
 
+async def test_a_run_says_when_its_task_is_due_next(log: RunLog, pool: Pool) -> None:
+    await log.record_success(run(1), DUE + timedelta(minutes=2))
+    told = await task(pool)
+    assert (told.next_due_at, told.state, told.run_count) == (
+        DUE + timedelta(minutes=2),
+        TaskState.ACTIVE,
+        1,
+    )
+    await log.record_success(run(0), DUE + timedelta(minutes=1))  # it took long
+    assert (await task(pool)).next_due_at == DUE + timedelta(minutes=2)
+    assert (await stored(pool, 0)).status is RunStatus.SUCCEEDED
+
+
+async def test_a_run_says_that_its_task_is_finished(log: RunLog, pool: Pool) -> None:
+    await log.record_success(run(), None)
+    told = await task(pool)
+    assert (told.next_due_at, told.state) == (None, TaskState.FINISHED)
+
+
+async def test_a_run_says_nothing_of_another_version_of_its_task(log: RunLog, pool: Pool) -> None:
+    for next_due_at in (DUE + timedelta(minutes=9), None):
+        await log.record_success(run(task_version=7), next_due_at)
+    told = await task(pool)
+    assert (told.next_due_at, told.state) == (DUE, TaskState.ACTIVE)
+
+
+async def test_a_run_does_not_resume_a_task_that_its_workflow_has_paused(
+    log: RunLog, pool: Pool
+) -> None:
+    await log.write([], replace(progress(state=TaskState.PAUSED), next_due_at=None))
+    await log.record_success(run(), DUE + timedelta(minutes=1))
+    told = await task(pool)
+    assert (told.next_due_at, told.state) == (None, TaskState.PAUSED)
+    assert told.pause is not None
+    assert told.pause.by == "pause_on_failure"
+
+
+async def test_in_one_flush_the_word_of_the_workflow_counts(log: RunLog, pool: Pool) -> None:
+    by_workflow = log.write([], replace(progress(state=TaskState.PAUSED), next_due_at=None))
+    await asyncio.gather(
+        log.record_success(run(1), DUE + timedelta(minutes=2)),
+        by_workflow,
+        log.record_success(run(2), DUE + timedelta(minutes=3)),
+    )
+    told = await task(pool)
+    assert (told.next_due_at, told.state, told.run_count) == (None, TaskState.PAUSED, 2)
+
+
+async def test_a_run_that_ended_is_found(log: RunLog) -> None:
+    await log.write([run(1, RunStatus.RUNNING)])
+    await log.write([run(2)])
+    assert await log.find_ended(run(0).run_id) is None
+    assert await log.find_ended(run(1).run_id) is None
+    found = await log.find_ended(run(2).run_id)
+    assert found is not None
+    assert found.status is RunStatus.SUCCEEDED
+
+
 def deleted() -> Run:
     return run(
         status=RunStatus.CANCELLED,
