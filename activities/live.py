@@ -42,6 +42,10 @@ class LiveLog(Protocol):
         """The run where its final row is in the log, without its attempts."""
         ...
 
+    async def add_remark(self, run: Run, remark: str) -> None:
+        """Say something more in the row of a run that has ended; said again, it changes nothing."""
+        ...
+
     async def append_output(
         self, run_id: str, due_at: datetime, attempt: int, position: int, chunk: str
     ) -> None:

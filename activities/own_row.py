@@ -5,6 +5,7 @@ take at once is left to the workflow, which keeps it until it does.
 """
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from onthedot.run import Attempt, Output, Run, RunStatus
 
 log = logging.getLogger(__name__)
 
+#: In the row: what was due meanwhile may have been left out for a run that was over.
+HEARD_LATE = "its worker was lost before the engine heard of its end"
 _PATIENCE = 3.0  # seconds
 _BEFORE_NEXT = 0.3  # a run that waits for the log must not overlap with the next
 _FIND_WITHIN = 1.0
@@ -55,6 +58,8 @@ class OwnRows:
             return None
         if run is None or run.status is not RunStatus.SUCCEEDED or run.finished_at is None:
             return None
+        with contextlib.suppress(Exception):  # a remark is not worth running it again
+            await self._log.add_remark(run, HEARD_LATE)
         return Outcome(
             status=run.status,
             started_at=run.started_at,

@@ -12,6 +12,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.plan import Occurrence
 from onthedot import engine, schedule
 from onthedot.database.tasks import Request
 from onthedot.engine import Engine, translate
@@ -182,8 +183,17 @@ def _state(task: Task) -> KeepTask:
         spec=task.spec,
         state=task.state,
         cursor=max(task.updated_at, just_before or task.updated_at),
+        only=_only_occurrence(task),
         paused_until=task.pause.until if task.pause else None,
     )
+
+
+def _only_occurrence(task: Task) -> Occurrence | None:
+    """Of a one-time task that is still ahead."""
+    due_at = task.next_due_at
+    if task.spec.schedule.kind != "once" or task.state is not TaskState.ACTIVE or due_at is None:
+        return None
+    return Occurrence(due_at=due_at, lead=schedule.lead(task.spec.schedule, task.id, due_at, None))
 
 
 def _until_first_wake(task: Task, state: KeepTask) -> timedelta:

@@ -31,6 +31,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.shown: list[Run] = []
+        self.remarks: list[tuple[str, str]] = []
         self.recorded: list[tuple[Run, datetime | None]] = []
         self.claimed: dict[tuple[str, int], Run] = {}
         self.chunks: list[tuple[int, str]] = []
@@ -51,6 +52,10 @@ class MemoryLog:
     async def find_ended(self, run_id: str) -> Run | None:
         self._trouble()
         return next((run for run, _ in self.recorded if run.run_id == run_id), None)
+
+    async def add_remark(self, run: Run, remark: str) -> None:
+        self._trouble()
+        self.remarks.append((run.run_id, remark))
 
     async def append_output(
         self, run_id: str, due_at: datetime, attempt: int, position: int, chunk: str

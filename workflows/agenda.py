@@ -29,8 +29,9 @@ class Agenda:
 
     def __init__(self, state: KeepTask, log: TaskLog) -> None:
         self._state, self._log = state, log
-        self._planned: list[Occurrence] = []
-        self._ends = False  # nothing is due after what is planned
+        self._planned = [state.only] if state.only else []
+        self._ends = state.only is not None  # nothing is due after what is planned
+        state.only = None
 
     @property
     def next(self) -> Occurrence | None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from activities.follow_ups import StartFollowUps
+from activities.plan import Occurrence
 from onthedot.run import Run, Trigger
 from onthedot.task import CatchUp, OverlapPolicy, TaskSpec, TaskState
 
@@ -32,6 +33,7 @@ class KeepTask:
     spec: TaskSpec
     state: TaskState
     cursor: datetime  # occurrences up to here are dealt with
+    only: Occurrence | None = None  # all that a new task has ahead: it needs no plan
     queue: list[RunOrder] = field(default_factory=list)  # run one after the other
     backfill: list[RunOrder] = field(default_factory=list)  # the same, beside the others
     had_turn: list[datetime] = field(default_factory=list)  # the latest occurrences, by due time

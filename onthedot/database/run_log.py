@@ -17,7 +17,7 @@ from typing import Any
 
 from onthedot import metrics, tracing
 from onthedot.database.pool import CHANNEL, Connection, Pool, connection, transaction
-from onthedot.database.runs import SQL, make_month, some_runs
+from onthedot.database.runs import SQL, add_to_reason, make_month, some_runs
 from onthedot.errors import DatabaseUnavailable
 from onthedot.run import Run, RunStatus
 from onthedot.task import TaskState
@@ -112,6 +112,11 @@ class RunLog:
         async with connection(self._pool, within=_WITHIN_SECONDS) as conn:
             found = await some_runs(conn, [run_id])
         return found[0] if found and found[0].status.is_final else None
+
+    async def add_remark(self, run: Run, remark: str) -> None:
+        """Say something more in the row of a run that has ended; raise DatabaseUnavailable."""
+        async with connection(self._pool, within=_WITHIN_SECONDS) as conn:
+            await add_to_reason(conn, run, remark)
 
     async def claim(self, run: Run) -> bool:
         """Take the attempt ``run.attempt_count`` of a run, in a commit of its own; once only."""

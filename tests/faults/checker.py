@@ -8,9 +8,11 @@ Beyond it the log is held against what was seen, and against itself as it was re
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from activities.own_row import HEARD_LATE
 from onthedot.run import RunStatus, Trigger, due_at_of
 from onthedot.task import OverlapPolicy, TaskState
 from tests.faults.history import Asked, Call, History, Registered, Row, Sample
@@ -158,7 +160,9 @@ class _Checking:
                 if after is None:
                     what = f"{run_id}, {before.status} at {at(earlier.at)}, has vanished"
                     self._blame(Broken.BACKWARDS, before.task_id, what)
-                elif _rank(after) < _rank(before) or (before.status.is_final and after != before):
+                elif _rank(after) < _rank(before) or (
+                    before.status.is_final and after != _said_since(before, after)
+                ):
                     what = f"{run_id}: {words([before])} became {words([after])}"
                     self._blame(Broken.BACKWARDS, before.task_id, what)
 
@@ -261,12 +265,19 @@ class _Checking:
             other.due_at < row.due_at
             and other.trigger is not Trigger.BACKFILL
             and (other.ran or not other.status.is_final)
-            and (other.finished_at is None or self._heard_by(other.finished_at) >= row.due_at)
+            and (
+                other.finished_at is None or self._heard_by(other, other.finished_at) >= row.due_at
+            )
             for other in self._by_task[row.task_id]
         )
 
-    def _heard_by(self, finished_at: datetime) -> datetime:
-        """Until when a run's task may not know that it has ended: in an outage nobody can tell it."""
+    def _heard_by(self, row: Row, finished_at: datetime) -> datetime:
+        """Until when a run's task may not know that it has ended: in an outage nobody can tell it.
+
+        Nor can a worker that is lost: the one that has the run next finds its row.
+        """
+        if HEARD_LATE in (row.reason or ""):
+            return finished_at + PROMISED
         outages = [
             one.ended_at
             for one in self._history.outages
@@ -368,6 +379,12 @@ def _rank(row: Row) -> int:
     if row.status.is_final:
         return 2
     return 1 if row.status is RunStatus.RUNNING else 0
+
+
+def _said_since(before: Row, after: Row) -> Row:
+    """A final row as it may become: with the remark that its end was heard of late."""
+    told = "; ".join(filter(None, (before.reason, HEARD_LATE)))
+    return replace(before, reason=told) if after.reason == told else before
 
 
 def _order(row: Row) -> tuple[datetime, str]:

@@ -11,7 +11,7 @@ import pytest
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 
-from activities import attempt, instant, pulse
+from activities import attempt, instant, own_row, pulse
 from activities.action import Ended, Running, now
 from activities.messages import AfterSuccess, Outcome
 from onthedot.errors import DatabaseUnavailable
@@ -321,6 +321,7 @@ async def test_what_a_lost_worker_has_written_is_not_run_again(executing: Bench)
     second = await executing.execute(wanted)
     assert started == [""]
     assert second == first
+    assert executing.log.remarks == [(wanted.run_id, own_row.HEARD_LATE)]
 
 
 async def test_what_a_lost_worker_has_not_written_is_run_again_and_says_so(

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from activities.plan import Occurrence
 from onthedot.run import Trigger
-from onthedot.task import TaskState
+from onthedot.task import OnceSchedule, TaskState
 from tests.running import Play, Stage, every, stage
 from workflows.runs import OVERLAP
 
@@ -115,3 +117,44 @@ async def test_a_task_that_was_deleted_begins_anew_with_all_its_occurrences(
         await on_stage.revise(TaskState.ACTIVE, changed_at=on_stage.begins_after(1.15))
         await on_stage.minutes(2.5)
     assert on_stage.seen() == [(1, "succeeded", None), (2, "succeeded", None)]
+
+
+def once(on_stage: Stage, minutes: float) -> dict[str, Any]:
+    """A new one-time task, as it is registered: it comes with its only occurrence."""
+    due_at = on_stage.begins_after(minutes)
+    return {
+        "schedule": OnceSchedule(at=due_at),
+        "only": Occurrence(due_at=due_at, lead=timedelta(seconds=20)),
+    }
+
+
+async def planned(on_stage: Stage) -> int:
+    events = (await on_stage.handle.fetch_history()).to_json_dict()["events"]
+    return [one["eventType"] for one in events].count("EVENT_TYPE_MARKER_RECORDED")
+
+
+async def test_a_new_one_time_task_needs_no_plan(on_stage: Stage) -> None:
+    async with on_stage.worker():
+        await on_stage.start(**once(on_stage, 3))
+        await on_stage.minutes(4)
+        assert await planned(on_stage) == 0
+    assert on_stage.seen() == [(3, "succeeded", None)]
+    assert on_stage.attempts[0].start_at == on_stage.begins_after(3)
+    assert on_stage.log.progress[-1].state is TaskState.FINISHED
+
+
+async def test_a_new_one_time_task_that_nobody_worked_for_is_caught_up(on_stage: Stage) -> None:
+    await on_stage.minutes(5)
+    async with on_stage.worker():
+        await on_stage.start(**once(on_stage, 3))
+        await on_stage.minutes(6)
+    (run,) = on_stage.log.rows()
+    assert (run.status, run.trigger) == ("succeeded", Trigger.CATCH_UP)
+
+
+async def test_a_new_one_time_task_can_be_changed(on_stage: Stage) -> None:
+    async with on_stage.worker():
+        await on_stage.start(**once(on_stage, 3))
+        await on_stage.revise(TaskState.ACTIVE, schedule=OnceSchedule(at=on_stage.begins_after(2)))
+        await on_stage.minutes(4)
+    assert on_stage.seen() == [(2, "succeeded", None)]

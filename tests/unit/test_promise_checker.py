@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from activities.own_row import HEARD_LATE
 from onthedot.run import RunStatus, Trigger, requested_run_id, scheduled_run_id
 from onthedot.task import TaskSpec, TaskState
 from tests.faults.checker import check
@@ -197,6 +198,12 @@ def test_a_task_hears_after_an_outage_that_its_run_ended_in_it() -> None:
     assert kinds(history(task(), *rows, until=10, outages=out(4, 7))) == {Broken.NOT_RUN}
 
 
+def test_a_task_hears_late_that_its_run_ended_at_a_worker_that_was_lost() -> None:
+    found = ran(5, lasts=1, reason=HEARD_LATE)
+    assert not kinds(history(task(), found, overlapped(10), overlapped(15), until=15))
+    assert kinds(history(task(), found, overlapped(20), until=20)) >= {Broken.NOT_RUN}
+
+
 def test_a_run_that_queues_has_ten_seconds_from_the_end_of_the_one_before() -> None:
     queues = task(overlap="queue_one")
     assert not kinds(history(queues, ran(5, lasts=30), ran(10, 34), until=10))
@@ -269,6 +276,8 @@ def test_rows_move_forward_only() -> None:
         return replace(right, samples=samples)
 
     assert not kinds(sampled(waiting, running, row))
+    assert not kinds(replace(sampled(row), rows=[replace(row, reason=HEARD_LATE)]))
+    assert kinds(replace(sampled(row), rows=[replace(row, reason="other")])) == {Broken.BACKWARDS}
     assert kinds(sampled(running, waiting)) == {Broken.BACKWARDS}
     assert kinds(sampled(row, running, row)) == {Broken.BACKWARDS}
     assert kinds(sampled(replace(row, status=RunStatus.FAILED))) == {Broken.BACKWARDS}
