@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 
 #: In the row: what was due meanwhile may have been left out for a run that was over.
 HEARD_LATE = "its worker was lost before the engine heard of its end"
-_PATIENCE = 3.0  # seconds
-_BEFORE_NEXT = 0.3  # a run that waits for the log must not overlap with the next
+_PATIENCE = 3.0  # seconds; a run that waits for the log must not overlap with the next,
+_SHARE = 0.25  # so it waits no longer than for this share of the time until then,
+_SPARED = 10.0  # and for so long after it has waited in vain no run does
 _FIND_WITHIN = 1.0
 
 
@@ -28,6 +29,7 @@ class OwnRows:
 
     def __init__(self, live_log: LiveLog) -> None:
         self._log = live_log
+        self._spared_until = 0.0  # by the loop's clock
 
     async def recorded(self, order: ExecuteAttempt, outcome: Outcome) -> Outcome:
         """The same outcome; it says whether the log has the row. Raise nothing, not even when
@@ -36,13 +38,15 @@ class OwnRows:
         after = order.after_success
         if after is None or outcome.status is not RunStatus.SUCCEEDED:
             return outcome
-        if (patience := _patience(after)) <= 0:
+        loop, patience = asyncio.get_running_loop(), _patience(after)
+        if patience <= 0 or loop.time() < self._spared_until:
             return outcome
         try:
             async with asyncio.timeout(patience):
                 await self._log.record_success(row_of_success(order, outcome), after.next_due_at)
         except (Exception, asyncio.CancelledError) as error:
             log.debug("its workflow has the row of %s written: %r", order.run_id, error)
+            self._spared_until = loop.time() + _SPARED
             return outcome
         return replace(outcome, is_recorded=True)
 
@@ -59,7 +63,8 @@ class OwnRows:
         if run is None or run.status is not RunStatus.SUCCEEDED or run.finished_at is None:
             return None
         with contextlib.suppress(Exception):  # a remark is not worth running it again
-            await self._log.add_remark(run, HEARD_LATE)
+            async with asyncio.timeout(_FIND_WITHIN):
+                await self._log.add_remark(run, HEARD_LATE)
         return Outcome(
             status=run.status,
             started_at=run.started_at,
@@ -68,14 +73,14 @@ class OwnRows:
             output=run.output or Output(),
             error=run.error,
             result=run.result,
-            is_recorded=True,
+            is_recorded=run.task_version == order.task_version,
         )
 
 
 def _patience(after: AfterSuccess) -> float:
     if after.next_due_at is None:
         return _PATIENCE
-    return min((after.next_due_at - now()).total_seconds() - _BEFORE_NEXT, _PATIENCE)
+    return min((after.next_due_at - now()).total_seconds() * _SHARE, _PATIENCE)
 
 
 def row_of_success(order: ExecuteAttempt, outcome: Outcome) -> Run:

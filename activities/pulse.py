@@ -33,7 +33,7 @@ _LATE = timedelta(seconds=3)  # by how much that may be exceeded: less would cos
 #: its own time in this range so that a herd does not do so together; then every so many seconds.
 _FIRST = (1.0, 2.0)
 _BETWEEN = 2.5
-_SOON = 0.5  # when an engine that did not answer is asked again
+_SOON = 1.0  # when an engine that did not answer is asked again
 _IN_TIME = 2.0  # before the engine would call it lost: for an engine that is slow to hear
 _RPC_TIMEOUT = timedelta(seconds=2)
 
@@ -111,11 +111,16 @@ class Pulse:
             self._beat_in(_BETWEEN)
 
     def _beat_again(self, _: asyncio.Task[None]) -> None:
-        self._beat_in(_BETWEEN if self._timeout <= HEARTBEAT_TIMEOUT else _SOON)
+        if self._ended:
+            return
+        if self._timeout <= HEARTBEAT_TIMEOUT:
+            self._beat_in(_BETWEEN)
+        else:
+            self.heartbeat()  # the SDK stops what it has heard nothing of for too long
+            self._beat_in(_SOON)
 
     def _beat_in(self, seconds: float) -> None:
-        if not self._ended:
-            self._timer = self._loop.call_later(seconds, self._beat)
+        self._timer = self._loop.call_later(seconds, self._beat)
 
     async def _lower(self, to: timedelta) -> None:
         service, info = self._client.workflow_service, self._info

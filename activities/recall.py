@@ -8,7 +8,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client
 
 from activities.action import now
-from activities.pulse import AFTER_INSTANT, set_heartbeat_timeout
+from activities.pulse import AFTER_INSTANT, HEARTBEAT_TIMEOUT, set_heartbeat_timeout
 
 #: How long the worker of a run may still be silent before the engine takes it for lost.
 _LAST_CHANCE = timedelta(seconds=1)
@@ -50,6 +50,6 @@ def _heard_at(attempt: PendingActivityInfo) -> datetime:
 
 
 def _waits(attempt: PendingActivityInfo, silent_for: timedelta) -> bool:
-    """Whether its instant is ahead: what it was sent off with reaches beyond that."""
+    """Whether it is silent, with its instant ahead: what it was sent off with reaches beyond that."""
     timeout = attempt.activity_options.heartbeat_timeout.ToTimedelta()
-    return timeout - silent_for > AFTER_INSTANT + _LAST_CHANCE
+    return timeout > HEARTBEAT_TIMEOUT and timeout - silent_for > AFTER_INSTANT + _LAST_CHANCE

@@ -31,7 +31,8 @@ class Agenda:
         self._state, self._log = state, log
         self._planned = [state.only] if state.only else []
         self._ends = state.only is not None  # nothing is due after what is planned
-        state.only = None
+        self._only, state.only = state.only, None
+        self.took_only = False  # whether a plan was not needed
 
     @property
     def next(self) -> Occurrence | None:
@@ -58,6 +59,7 @@ class Agenda:
     def take(self) -> RunOrder:
         """The next occurrence as a run to be made."""
         occurrence = self._planned.pop(0)
+        self.took_only = self.took_only or occurrence is self._only
         self._state.cursor = max(self._state.cursor, occurrence.due_at)
         return self._order(occurrence.due_at, occurrence.trigger)
 

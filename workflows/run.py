@@ -77,6 +77,10 @@ class RunInFlight:
         return self._cancel_reason is not None
 
     @property
+    def cancel_reason(self) -> str | None:
+        return self._cancel_reason
+
+    @property
     def waits(self) -> bool:
         """Whether its instant is still ahead."""
         return not self._attempts and workflow.now() < self._start_at

@@ -51,6 +51,7 @@ class Runs:
         self._in_flight: dict[str, RunInFlight] = {}
         self._places: dict[str, Places] = {}  # of the runs in flight that have limits
         self._silent = SilentRuns(self._in_flight, spawn)
+        self._come_back: set[str] = set()  # due again, once their cancellation has been heard
         self._came_too_late: set[str] = set()  # runs that were recalled and started all the same
 
     @property
@@ -121,7 +122,12 @@ class Runs:
                 self._log.leave_out(order, RunStatus.SKIPPED, reason)
 
     def _is_repeated(self, order: RunOrder) -> bool:
-        if order.run_id in self._in_flight or order.run_id in self._came_too_late:
+        if run := self._in_flight.get(order.run_id):
+            goes = run.cancel_reason == DELETED and run.waits
+            if goes and workflow.patched(_COMES_BACK):
+                self._come_back.add(order.run_id)
+            return True
+        if order.run_id in self._came_too_late:
             return True
         return order.trigger in _BY_ITSELF and had_its_turn(self._state, order.due_at)
 
@@ -258,13 +264,31 @@ class Runs:
             self._leave_out_idle(run.order)
         elif run.recalled:
             self._settle(run, row)
-        elif not run.is_recorded:
-            self._log.add(row)
-        elif run.has_finished_task:
-            self._log.has_finish(row.task_version)
+        else:
+            self._log_end(run, row)
+        if row.started_at is None:
+            self._give_back_turn(run.order)
+        self._come_back.discard(row.run_id)
         self._follow_ups.after(row, run.spec)
         self._count(row)
         self.start_queued()
+
+    def _log_end(self, run: RunInFlight, row: Run) -> None:
+        if not run.is_recorded:
+            self._log.add(row)
+        elif run.has_finished_task:
+            if self._state.state is TaskState.ACTIVE and not self.any_at_all:
+                self._log.has_finish(row.task_version)
+            else:  # it could not know of a pause after a failure, or of runs that joined it
+                self._log.task_changed()
+
+    def _give_back_turn(self, order: RunOrder) -> None:
+        """Of a run that did not start: its task was deleted, and may be registered again by now."""
+        if order.run_id in self._come_back:
+            give_turn_back(self._state, order.due_at)
+            self._on_recalled(order)
+        elif self._state.state is TaskState.DELETED:
+            give_turn_back(self._state, order.due_at)
 
     def _count(self, row: Run) -> None:
         """Runs that were cancelled or left out say nothing of how the task does."""
@@ -278,8 +302,7 @@ class Runs:
         """A run that was recalled has ended; its row tells whether the recall came in time."""
         if row.started_at is not None:
             self._came_too_late.add(row.run_id)
-            if not run.is_recorded:
-                self._log.add(row)
+            self._log_end(run, row)
         elif self._state.state is TaskState.DELETED:
             self._leave_out_idle(run.order)
         else:
@@ -293,6 +316,7 @@ class Runs:
             self._log.leave_out(order, RunStatus.SKIPPED, "paused")
 
 
+_COMES_BACK = "a run that is cancelled comes back with its task"
 _MOST_CAUGHT_UP = 100  # of an outage, at a time
 _BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
 

@@ -24,6 +24,7 @@ from workflows.runs import DELETED, OVERLAP, Runs
 #: lower number breaks the replay of tasks that run.
 LONG_HISTORY, TOO_LONG_HISTORY = 2_000, 20_000
 _KEPT_REQUESTS = 200
+_OWN_ROWS = "attempts write their rows"
 
 
 @workflow.defn(name="Task")
@@ -184,8 +185,6 @@ class TaskWorkflow:
         state.paused_until = desired.paused_until if state.state is TaskState.PAUSED else None
         if resumes or anew:
             state.failures = 0
-        if anew:
-            state.had_turn = []
         self._agenda.forget()
         self._runs.let_go()
         if state.state is TaskState.DELETED:
@@ -216,7 +215,11 @@ class TaskWorkflow:
         """How the task stands once a run that starts now has succeeded; None: it is not certain."""
         active, alone = self._state.state is TaskState.ACTIVE, not self._runs.any_at_all
         due_at = self._agenda.next_due_at()
-        if due_at or (active and alone and self._agenda.is_exhausted):
+        if due_at is None and not (active and alone and self._agenda.is_exhausted):
+            return None
+        # Workers that know nothing of this must not go on with the history: they would have the row
+        # written again. Nor can they where no plan was made.
+        if self._agenda.took_only or workflow.patched(_OWN_ROWS):
             return AfterSuccess(next_due_at=due_at)
         return None
 

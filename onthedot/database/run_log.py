@@ -44,7 +44,7 @@ class Progress:
     state: TaskState | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
     runs: Sequence[Run]
     progress: Progress | None
@@ -87,7 +87,12 @@ class RunLog:
         entry = _Entry(runs, progress, asyncio.get_running_loop().create_future())
         self._entries.append(entry)
         self._arrived.set()
-        await entry.written
+        try:
+            await entry.written
+        except asyncio.CancelledError:  # its writer has given up, and may say something else now
+            if entry in self._entries:
+                self._entries.remove(entry)
+            raise
 
     async def show_running(self, run: Run) -> None:
         """Show a run that goes on."""
