@@ -10,7 +10,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.plan import Occurrence
 from onthedot.run import Trigger
 from onthedot.task import OnceSchedule, TaskState
-from tests.running import Play, Stage, every, stage
+from tests.running import BAD, Play, Stage, every, lasting, stage
 from workflows.runs import OVERLAP
 
 
@@ -158,3 +158,31 @@ async def test_a_new_one_time_task_can_be_changed(on_stage: Stage) -> None:
         await on_stage.revise(TaskState.ACTIVE, schedule=OnceSchedule(at=on_stage.begins_after(2)))
         await on_stage.minutes(4)
     assert on_stage.seen() == [(2, "succeeded", None)]
+
+
+async def test_a_task_that_comes_back_before_its_run_has_heard_of_the_deletion_runs(
+    on_stage: Stage,
+) -> None:
+    async with on_stage.worker():
+        await on_stage.start()
+        await on_stage.minutes(1 - 5 / 60)  # the run waits for its instant
+        await on_stage.revise(TaskState.DELETED)
+        await on_stage.revise(TaskState.ACTIVE)
+        await on_stage.minutes(1.5)
+    assert [one.run_id for one in on_stage.attempts] == [on_stage.run_id(1)]
+    assert on_stage.attempts[0].task_version == 3
+
+
+async def test_a_run_that_ends_well_leaves_a_task_paused_that_another_has_paused(
+    on_stage: Stage,
+) -> None:
+    """It was sent off as the last one, after which its task would be finished."""
+    on_stage.plays = lambda one: BAD if one.trigger is Trigger.MANUAL else lasting(seconds=60)
+    async with on_stage.worker():
+        task = once(on_stage, 1)
+        await on_stage.start(policies={"overlap": "allow", "pause_on_failure": 1}, **task)
+        await on_stage.minutes(1.5)
+        await on_stage.trigger()
+        await on_stage.minutes(3)
+    assert on_stage.log.final[on_stage.run_id(1)].status == "succeeded"
+    assert on_stage.log.progress[-1].state is TaskState.PAUSED
