@@ -17,8 +17,9 @@ from tests.faults.watch import now
 
 _ROOT = Path(__file__).parents[2]
 _STEP = "    async def _follow_agenda(self) -> None:\n"
-_CHANGE = """\
-        if workflow.patched("a-moment-of-thought"):
+_PATCH = "a-moment-of-thought"
+_CHANGE = f"""\
+        if workflow.patched("{_PATCH}"):
             await workflow.sleep(timedelta(milliseconds=1))
 """
 
@@ -77,12 +78,12 @@ async def _come_back_with(worker: Part, code: Path) -> None:
 
 
 async def _takes_the_new_way(cluster: Cluster, task_id: str) -> bool:
-    """Whether the history of a task says that it was patched."""
+    """Whether the history of a task says that it was patched by this change."""
     client = await Client.connect(cluster.settings.temporal)
     events = client.get_workflow_handle(workflow_id(task_id)).fetch_history_events()
     return any(
         [
-            event.marker_recorded_event_attributes.marker_name == "core_patch"
+            _PATCH.encode() in event.marker_recorded_event_attributes.SerializeToString()
             async for event in events
             if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED
         ]
