@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from onthedot.run import Output, RunStatus, Trigger
+from onthedot.run import Attempt, Output, RunStatus, Trigger
 from onthedot.task import Action
 
 
@@ -48,6 +48,19 @@ class Outcome:
     may_retry: bool = True  # False where another attempt would be wrong
     remark: str | None = None  # what the row of the run shall say
     is_recorded: bool = False  # whether the final row of the run is in the log already
+
+    def attempt(self, number: int) -> Attempt | None:
+        """The attempt as the log keeps it; None where it did not start."""
+        if self.started_at is None:
+            return None
+        return Attempt(
+            number=number,
+            status=self.status,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            worker=self.worker,
+            error=self.error,
+        )
 
     @property
     def end_codes(self) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from dataclasses import replace
 from activities.action import now
 from activities.live import LiveLog
 from activities.messages import AfterSuccess, ExecuteAttempt, Outcome
-from onthedot.run import Attempt, Output, Run, RunStatus
+from onthedot.errors import DatabaseUnavailable
+from onthedot.run import Output, Run, RunStatus
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,11 @@ class OwnRows:
         try:
             async with asyncio.timeout(patience):
                 await self._log.record_success(row_of_success(order, outcome), after.next_due_at)
-        except (Exception, asyncio.CancelledError) as error:
-            log.debug("its workflow has the row of %s written: %r", order.run_id, error)
+        except asyncio.CancelledError:
+            return outcome
+        except Exception as error:  # whatever it is, the workflow has the row written
             self._spared_until = loop.time() + _SPARED
+            _tell(f"its workflow has the row of {order.run_id} written", error)
             return outcome
         return replace(outcome, is_recorded=True)
 
@@ -57,8 +60,8 @@ class OwnRows:
         try:
             async with asyncio.timeout(_FIND_WITHIN):
                 run = await self._log.find_ended(order.run_id)
-        except Exception as error:
-            log.debug("%s is run again: the log does not answer: %r", order.run_id, error)
+        except Exception as error:  # whatever it is, at least once means to run it
+            _tell(f"{order.run_id} is run again without a look into the log", error)
             return None
         if run is None or run.status is not RunStatus.SUCCEEDED or run.finished_at is None:
             return None
@@ -77,6 +80,12 @@ class OwnRows:
         )
 
 
+def _tell(what: str, error: Exception) -> None:
+    """A log that does not answer is told of by its flusher; anything else is unexpected."""
+    is_away = isinstance(error, DatabaseUnavailable | TimeoutError)
+    log.log(logging.DEBUG if is_away else logging.WARNING, "%s: %r", what, error)
+
+
 def _patience(after: AfterSuccess) -> float:
     if after.next_due_at is None:
         return _PATIENCE
@@ -85,14 +94,8 @@ def _patience(after: AfterSuccess) -> float:
 
 def row_of_success(order: ExecuteAttempt, outcome: Outcome) -> Run:
     """What the workflow would write of a first attempt that has succeeded."""
-    assert outcome.started_at is not None
-    attempt = Attempt(
-        number=order.number,
-        status=outcome.status,
-        started_at=outcome.started_at,
-        finished_at=outcome.finished_at,
-        worker=outcome.worker,
-    )
+    attempt = outcome.attempt(order.number)
+    assert attempt is not None
     return Run(
         run_id=order.run_id,
         task_id=order.task_id,

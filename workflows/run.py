@@ -260,17 +260,8 @@ class RunInFlight:
         return True
 
     def _row(self, number: int, outcome: Outcome) -> Run:
-        if outcome.started_at is not None:
-            self._attempts.append(
-                Attempt(
-                    number=number,
-                    status=outcome.status,
-                    started_at=outcome.started_at,
-                    finished_at=outcome.finished_at,
-                    worker=outcome.worker,
-                    error=outcome.error,
-                )
-            )
+        if attempt := outcome.attempt(number):
+            self._attempts.append(attempt)
         return Run(
             run_id=self.order.run_id,
             task_id=self._task_id,

@@ -267,7 +267,7 @@ class Runs:
         else:
             self._log_end(run, row)
         if row.started_at is None:
-            self._give_back_turn(run.order)
+            self._let_come_back(run.order)
         self._come_back.discard(row.run_id)
         self._follow_ups.after(row, run.spec)
         self._count(row)
@@ -282,7 +282,7 @@ class Runs:
             else:  # it could not know of a pause after a failure, or of runs that joined it
                 self._log.task_changed()
 
-    def _give_back_turn(self, order: RunOrder) -> None:
+    def _let_come_back(self, order: RunOrder) -> None:
         """Of a run that did not start: its task was deleted, and may be registered again by now."""
         if order.run_id in self._come_back:
             give_turn_back(self._state, order.due_at)

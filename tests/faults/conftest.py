@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from onthedot.settings import Settings
 from tests import services
 from tests.faults.checker import check
 from tests.faults.cluster import Cluster, running_cluster
 from tests.faults.report import Finding, conditions, summary, write_page
 from tests.faults.watch import Watch, now, watching
+from tests.running import Office, office
 
 _FINDINGS = pytest.StashKey[list[Finding]]()
 Scenario = Callable[..., AbstractAsyncContextManager[Watch]]
@@ -24,6 +26,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FINDINGS] = []
+
+
+@pytest.fixture
+def settings(database_url: str, own_temporal: str) -> Settings:
+    """Of workers that a test starts itself, on an engine of its module's own."""
+    return Settings(database_url=database_url, temporal_address=own_temporal, shell=True)
+
+
+@pytest.fixture
+async def at(settings: Settings) -> AsyncIterator[Office]:
+    async with office(settings) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

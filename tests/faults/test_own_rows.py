@@ -3,13 +3,10 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from activities.own_row import HEARD_LATE
 from onthedot.database.pool import connection
@@ -22,21 +19,10 @@ from onthedot.task import Task, TaskRegistration, TaskState
 from tests import services
 from tests.faults.network import Link
 from tests.faults.test_policies_worker_lost import has_ended, only_row
-from tests.running import Office, office, worker_process
+from tests.running import Office, worker_process
 
 BY = "tester"
 NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-@pytest.fixture
-def settings(database_url: str, own_temporal: str) -> Settings:
-    return Settings(database_url=database_url, temporal_address=own_temporal, shell=True)
-
-
-@pytest.fixture
-async def at(settings: Settings) -> AsyncIterator[Office]:
-    async with office(settings) as made:
-        yield made
 
 
 async def register(at: Office, task_id: str, when: dict[str, Any], script: str) -> None:

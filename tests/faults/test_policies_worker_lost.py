@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from onthedot.database.pool import connection
 from onthedot.database.runs import read_run
 from onthedot.run import Run, RunStatus
@@ -54,11 +52,6 @@ async def lose_its_worker(at: Office, folder: Path, policies: dict[str, Any]) ->
         await services.assert_eventually(started.exists, within=60)
         os.kill(victim.pid, signal.SIGKILL)
     return task_id
-
-
-@pytest.fixture
-def settings(database_url: str, own_temporal: str) -> Settings:
-    return Settings(database_url=database_url, temporal_address=own_temporal, shell=True)
 
 
 async def test_a_run_that_is_to_run_at_most_once_fails_with_its_worker_and_is_not_tried_again(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -25,17 +25,6 @@ from tests.running import Office, office, worker_process
 
 BY = "tester"
 STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-
-
-@pytest.fixture
-def settings(database_url: str, own_temporal: str) -> Settings:
-    return Settings(database_url=database_url, temporal_address=own_temporal, shell=True)
-
-
-@pytest.fixture
-async def at(settings: Settings) -> AsyncIterator[Office]:
-    async with office(settings) as made:
-        yield made
 
 
 async def register(at: Office, due_at: datetime, script: str, *, lead: float) -> str:
@@ -71,6 +60,15 @@ async def is_taken(at: Office, task_id: str) -> PendingActivityInfo:
 
     found: PendingActivityInfo = await services.assert_eventually(taken, within=40, every=0.2)
     return found
+
+
+async def wait_at_a_lost_worker(at: Office, due_at: datetime, lead: float, folder: Path) -> str:
+    """Have a run wait, and kill its worker; the task's id."""
+    with worker_process(at.settings, folder / "victim.log") as victim:
+        task_id = await register(at, due_at, "true", lead=lead)
+        await is_taken(at, task_id)
+        os.kill(victim.pid, signal.SIGKILL)
+    return task_id
 
 
 async def taken_and_called_back(at: Office, tmp_path: Path) -> PendingActivityInfo:
@@ -127,10 +125,7 @@ async def test_a_run_whose_worker_is_lost_while_it_waits_starts_within_the_promi
     at: Office, settings: Settings, tmp_path: Path
 ) -> None:
     due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
-    with worker_process(settings, tmp_path / "worker-1.log") as victim:
-        task_id = await register(at, due_at, "true", lead=20)
-        await is_taken(at, task_id)
-        os.kill(victim.pid, signal.SIGKILL)
+    task_id = await wait_at_a_lost_worker(at, due_at, 20, tmp_path)
     with worker_process(settings, tmp_path / "worker-2.log"):
         run = await has_ended(at, task_id)
     assert run.status is RunStatus.SUCCEEDED
@@ -182,10 +177,7 @@ async def test_a_change_is_heeded_although_the_worker_of_the_waiting_run_is_lost
 ) -> None:
     """The engine would miss that worker only 4 s after the instant at which the run was to start."""
     due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=60)
-    with worker_process(settings, tmp_path / "victim.log") as victim:
-        task_id = await register(at, due_at, "true", lead=50)
-        await is_taken(at, task_id)
-        os.kill(victim.pid, signal.SIGKILL)
+    task_id = await wait_at_a_lost_worker(at, due_at, 50, tmp_path)
     with worker_process(settings, tmp_path / "worker.log"):
         sooner = due_at - timedelta(seconds=25)
         change = {"schedule": OnceSchedule(at=sooner)}
@@ -202,10 +194,7 @@ async def test_a_task_can_be_deleted_although_the_worker_of_its_waiting_run_is_l
     at: Office, settings: Settings, tmp_path: Path
 ) -> None:
     due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=60)
-    with worker_process(settings, tmp_path / "victim.log") as victim:
-        task_id = await register(at, due_at, "true", lead=50)
-        await is_taken(at, task_id)
-        os.kill(victim.pid, signal.SIGKILL)
+    task_id = await wait_at_a_lost_worker(at, due_at, 50, tmp_path)
     with worker_process(settings, tmp_path / "worker.log"):
         await at.registration.delete(task_id, by=BY)
         run = await has_ended(at, task_id)

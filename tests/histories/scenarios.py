@@ -31,11 +31,21 @@ async def _revise(registration: Registration, task_id: str, **changes: object) -
     await registration.revise(task_id, TaskRegistration.model_validate(sent).spec(), by=BY)
 
 
-@scenario
-async def once(stage: Stage) -> None:
-    task_id = await stage.register("once", once_in(2))
+async def _runs_once(stage: Stage, name: str) -> None:
+    task_id = await stage.register(name, once_in(2))
     await stage.wait_for(task_id, SUCCEEDED)
     await stage.ended(task_id)
+
+
+async def _fires(stage: Stage, name: str, count: int) -> None:
+    task_id = await stage.register(name, every(1))
+    await stage.wait_for(task_id, SUCCEEDED, count=count)
+    await stage.delete(task_id)
+
+
+@scenario
+async def once(stage: Stage) -> None:
+    await _runs_once(stage, "once")
 
 
 @scenario
@@ -48,24 +58,18 @@ async def interval(stage: Stage) -> None:
 @scenario
 async def recorded_by_attempts(stage: Stage) -> None:
     """As before, and all rows but that of the last planned occurrence are written by attempts."""
-    task_id = await stage.register("recorded_by_attempts", every(1))
-    await stage.wait_for(task_id, SUCCEEDED, count=12)
-    await stage.delete(task_id)
+    await _fires(stage, "recorded_by_attempts", 12)
 
 
 @scenario
 async def finished_by_its_attempt(stage: Stage) -> None:
-    task_id = await stage.register("finished_by_its_attempt", once_in(2))
-    await stage.wait_for(task_id, SUCCEEDED)
-    await stage.ended(task_id)
+    await _runs_once(stage, "finished_by_its_attempt")
 
 
 @scenario
 async def planned_again(stage: Stage) -> None:
     """A plan holds ten occurrences; the next one is made while the log is written."""
-    task_id = await stage.register("planned_again", every(1))
-    await stage.wait_for(task_id, SUCCEEDED, count=12)
-    await stage.delete(task_id)
+    await _fires(stage, "planned_again", 12)
 
 
 @scenario
