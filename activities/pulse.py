@@ -1,8 +1,8 @@
 """How the engine hears that an attempt is alive, and so notices when its worker is lost.
 
 Waiting for its instant an attempt need not say anything: its heartbeat timeout reaches beyond the
-instant. So thousands may wait at no cost. Once its action has gone on for a moment its timeout is
-lowered, and it heartbeats.
+instant. So thousands may wait at no cost. Once its action has gone on for a moment it heartbeats, and
+its timeout is set to what fits that.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 log = logging.getLogger(__name__)
 
-#: A worker is given up this long after the last heartbeat, so that another starts the run within
-#: 10 s of its due time.
+#: While an action goes on its worker is given up this long after the last heartbeat.
 HEARTBEAT_TIMEOUT = timedelta(seconds=6.5)
-AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost while it waited
+AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost while it waited,
+_AT_ONCE = timedelta(seconds=4.5)  # or that was to start at once: the network may have lost it
 _LATE = timedelta(seconds=3)  # by how much that may be exceeded: less would cost herds
 #: While an action goes on it heartbeats for the first time so many seconds after its start, each at
 #: its own time in this range so that a herd does not do so together; then every so many seconds.
@@ -40,7 +40,7 @@ _RPC_TIMEOUT = timedelta(seconds=2)
 
 def heartbeat_timeout(wait: timedelta) -> timedelta:
     """What an attempt is sent off with that waits for so long at its worker."""
-    return max(HEARTBEAT_TIMEOUT, wait + AFTER_INSTANT)
+    return max(_AT_ONCE, wait + AFTER_INSTANT)
 
 
 class Pulse:
@@ -51,7 +51,7 @@ class Pulse:
         self._loop = asyncio.get_running_loop()
         self._timeout = self._info.heartbeat_timeout or timedelta()
         self._heard_at = self._loop.time()  # its arrival, too, says that its worker is alive
-        self._lowering: asyncio.Task[None] | None = None
+        self._changing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
 
@@ -70,8 +70,8 @@ class Pulse:
         self._ended = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._lowering is not None:
-            self._lowering.cancel()
+        if self._changing is not None:
+            self._changing.cancel()
 
     def wait(self, left: timedelta) -> None:
         """Have a loss noticed in time of one that waits here for so long, and says nothing.
@@ -99,13 +99,18 @@ class Pulse:
 
         Where that fails it is noticed later; while an action goes on it is tried again.
         """
-        if to < self._timeout and (self._lowering is None or self._lowering.done()):
-            self._lowering = self._loop.create_task(self._lower(to))
+        if to < self._timeout:
+            self._change(to)
+
+    def _change(self, to: timedelta) -> None:
+        if self._changing is None or self._changing.done():
+            self._changing = self._loop.create_task(self._set_timeout(to))
 
     def _beat(self) -> None:
-        self.lower(HEARTBEAT_TIMEOUT)  # which heartbeats
-        if self._lowering is not None and not self._lowering.done():
-            self._lowering.add_done_callback(self._beat_again)
+        if self._timeout not in (timedelta(), HEARTBEAT_TIMEOUT):
+            self._change(HEARTBEAT_TIMEOUT)  # which heartbeats
+        if self._changing is not None and not self._changing.done():
+            self._changing.add_done_callback(self._beat_again)
         else:
             self.heartbeat()
             self._beat_in(_BETWEEN)
@@ -113,7 +118,7 @@ class Pulse:
     def _beat_again(self, _: asyncio.Task[None]) -> None:
         if self._ended:
             return
-        if self._timeout <= HEARTBEAT_TIMEOUT:
+        if self._timeout == HEARTBEAT_TIMEOUT:
             self._beat_in(_BETWEEN)
         else:
             self.heartbeat()  # the SDK stops what it has heard nothing of for too long
@@ -122,7 +127,7 @@ class Pulse:
     def _beat_in(self, seconds: float) -> None:
         self._timer = self._loop.call_later(seconds, self._beat)
 
-    async def _lower(self, to: timedelta) -> None:
+    async def _set_timeout(self, to: timedelta) -> None:
         service, info = self._client.workflow_service, self._info
         heartbeat = RecordActivityTaskHeartbeatRequest(
             namespace=self._client.namespace, task_token=info.task_token
@@ -131,7 +136,7 @@ class Pulse:
             workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or ""
         )
         try:
-            # The lower timeout, too, counts from the last heartbeat that the engine has heard.
+            # Another timeout, too, counts from the last heartbeat that the engine has heard.
             await service.record_activity_task_heartbeat(heartbeat, timeout=_RPC_TIMEOUT)
             self._heard_at = self._loop.time()
             await set_heartbeat_timeout(self._client, execution, info.activity_id, to)

@@ -56,7 +56,7 @@ SETTINGS: Mapping[str, int | bool | str] = {
     "system.enableCancelActivityWorkerCommand": True,
     # A worker that hangs answers no ping. Its open polls would be given tasks for another minute.
     "frontend.keepAliveTime": "2s",
-    "frontend.keepAliveTimeout": "3s",
+    "frontend.keepAliveTimeout": "2s",
 }
 
 

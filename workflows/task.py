@@ -202,14 +202,14 @@ class TaskWorkflow:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let ``work`` go on beside the main loop, which hears of it when it breaks."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._heed)
+        return task
 
-        async def watched() -> None:
-            try:
-                await work
-            except Exception as error:
-                self._fault = error
-
-        return asyncio.create_task(watched())
+    def _heed(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._fault = error
 
     def _after_success(self) -> AfterSuccess | None:
         """How the task stands once a run that starts now has succeeded; None: it is not certain."""

@@ -1,6 +1,7 @@
 """A task's workflow over hours and days, in skipped time: what runs, and what the log gets."""
 
 import asyncio
+import gc
 import itertools
 from datetime import timedelta
 from zoneinfo import ZoneInfo
@@ -275,6 +276,14 @@ async def test_a_deleted_task_ends(on_stage: Stage) -> None:
         await handle.result()
         await on_stage.minutes(3)
     assert on_stage.seen() == [(1, "succeeded", None)]
+
+
+async def test_a_deleted_task_that_has_continued_as_new_ends_at_once(on_stage: Stage) -> None:
+    async with on_stage.worker():
+        handle = await on_stage.start(state=TaskState.DELETED)
+        await handle.result()
+    assert on_stage.seen() == []
+    gc.collect()  # work that was not begun would be told of here
 
 
 async def test_a_run_that_goes_on_is_cancelled_with_its_task(on_stage: Stage) -> None:
