@@ -29,6 +29,7 @@ _SLOWER = 1.3  # a herd may be registered slower than its first tasks were
 
 #: Below those that Linux gives to outgoing connections.
 _PORTS = range(20_000, 30_000)
+_given: set[int] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +104,16 @@ def steady(per_second: int, seconds: int, rate: float, lead: float) -> Work:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on, and that no outgoing connection is given."""
+    """A port of 127.0.0.1 that nothing listens on, and that no outgoing connection is given.
+
+    A process gets each only once: who asked for one may not listen yet.
+    """
     # Not by the seed, which tests set: two processes would choose the same.
     for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
     raise RuntimeError(f"no port from {_PORTS[0]} to {_PORTS[-1]} is free")
