@@ -15,14 +15,12 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from onthedot.engine import TASK_QUEUE, limit_workflow_id, workflow_id
+from onthedot.engine import TASK_QUEUE, TASK_TIMEOUT, limit_workflow_id, workflow_id
 
 #: The names of workflows and signals, for those who send to them.
 LIMIT_WORKFLOW, ASK, GIVE_BACK, TELL = "Limit", "ask", "give_back", "hear_of_place"
 
 _RPC_TIMEOUT = timedelta(seconds=3)
-#: A worker that is lost in the middle of a workflow task is noticed after this long.
-_TASK_TIMEOUT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,7 @@ class Limits:
             KeepLimit(name=asked.limit),
             id=limit_workflow_id(asked.limit),
             task_queue=TASK_QUEUE,
-            task_timeout=_TASK_TIMEOUT,
+            task_timeout=TASK_TIMEOUT,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             start_signal=ASK,
             start_signal_args=[asked],

@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 
 #: While an action goes on its worker is given up this long after the last heartbeat.
 HEARTBEAT_TIMEOUT = timedelta(seconds=6.5)
-AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost while it waited,
-_AT_ONCE = timedelta(seconds=4.5)  # or that was to start at once: the network may have lost it
+AFTER_INSTANT = timedelta(seconds=4)  # of one that was lost on its way, or while it waited
 _LATE = timedelta(seconds=3)  # by how much that may be exceeded: less would cost herds
 #: While an action goes on it heartbeats for the first time so many seconds after its start, each at
 #: its own time in this range so that a herd does not do so together; then every so many seconds.
@@ -40,7 +39,7 @@ _RPC_TIMEOUT = timedelta(seconds=2)
 
 def heartbeat_timeout(wait: timedelta) -> timedelta:
     """What an attempt is sent off with that waits for so long at its worker."""
-    return max(_AT_ONCE, wait + AFTER_INSTANT)
+    return wait + AFTER_INSTANT
 
 
 class Pulse:

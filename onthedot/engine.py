@@ -33,6 +33,8 @@ TASK_QUEUE = "onthedot"
 #: Upkeep has a queue of its own: it needs a worker with the scheduler role.
 UPKEEP_QUEUE = "onthedot-upkeep"
 UPKEEP_WORKFLOW_ID = "onthedot/upkeep"
+#: A workflow task that was lost, with its worker or on its way, is noticed after this long.
+TASK_TIMEOUT = timedelta(seconds=3)
 
 STATE = SearchAttributeKey.for_keyword("OnthedotState")
 ACTION = SearchAttributeKey.for_keyword("OnthedotAction")

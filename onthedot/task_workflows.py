@@ -28,8 +28,6 @@ _IN_ORDER = (
     WorkflowExecutionStatus.COMPLETED,
     WorkflowExecutionStatus.CONTINUED_AS_NEW,
 )
-#: A worker that is lost in the middle of a workflow task is noticed after this long.
-_TASK_TIMEOUT = timedelta(seconds=5)
 
 
 class TaskWorkflows:
@@ -94,7 +92,7 @@ class TaskWorkflows:
                 state,
                 id=engine.workflow_id(task.id),
                 task_queue=engine.TASK_QUEUE,
-                task_timeout=_TASK_TIMEOUT,
+                task_timeout=engine.TASK_TIMEOUT,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 memo=engine.memo(task.spec, task.version),
                 search_attributes=engine.search_attributes(task.spec, task.state),
