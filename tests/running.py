@@ -54,7 +54,7 @@ T = TypeVar("T")
 TASK = "task-1"
 
 #: Between heartbeats of an attempt that waits, and of one that goes on, in skipped time.
-_WAITING, _GOING_ON = timedelta(seconds=0.8), timedelta(seconds=4)
+_WAITING, _GOING_ON = timedelta(seconds=0.8), timedelta(seconds=2.5)
 
 
 @dataclass(frozen=True, kw_only=True)
