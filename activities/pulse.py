@@ -43,7 +43,7 @@ def heartbeat_timeout(wait: timedelta) -> timedelta:
 
 
 class Pulse:
-    """What keeps one attempt alive for the engine; a timer, and a task once in its life."""
+    """What keeps one attempt alive for the engine: a timer, and a task while its timeout is changed."""
 
     def __init__(self, client: Client) -> None:
         self._client, self._info = client, activity.info()

@@ -29,7 +29,7 @@ class Upkeep:
 
     @activity.defn(name="compare")
     async def compare(self) -> int:
-        """How many tasks had no workflow and were sent again."""
+        """How many tasks without a workflow, and deleted ones with one, were sent again."""
         with _counted("compare"):
             return _sent("compare", await self._keeper.compare(activity.heartbeat))
 

@@ -49,7 +49,8 @@ Role = Literal["all", "scheduler", "executor"]
 
 #: A workflow task for a worker that was lost goes to another after this long.
 _STICKY_TIMEOUT = timedelta(seconds=5)
-#: Waiting runs hear of a recall at a heartbeat: the SDK may not hold one back for longer.
+#: Heartbeats come every 2.5 s, and may be all that a waiting run hears of a recall by: the SDK may not
+#: hold one back for longer.
 _HEARTBEAT_THROTTLE = timedelta(seconds=2)
 #: First workflow tasks after a start delay use the non-sticky pollers alone.
 _WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(maximum=20)

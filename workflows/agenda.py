@@ -1,4 +1,8 @@
-"""What a task has ahead of it. Due times are worked out by activities, a few at a time."""
+"""What a task has ahead of it.
+
+Due times are worked out by activities, a few at a time; that of a new one-time task comes with its
+start.
+"""
 
 from datetime import datetime, timedelta
 

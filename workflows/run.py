@@ -283,7 +283,8 @@ class RunInFlight:
         )
 
 
-#: A waiting run listens for the last time 1 to 2.5 s before its instant; later it simply runs.
+#: Waiting runs that hear of a recall by a heartbeat make the last one 1 to 2.5 s before their instant;
+#: later one simply runs.
 _LAST_RECALL = timedelta(seconds=3)
 _USUAL_PRIORITY = 3
 _MILLISECOND = timedelta(milliseconds=1)

@@ -35,7 +35,8 @@ _TOLD_TASKS = 50
 class Progress:
     """How a task stands, said by its workflow. It counts only for the version it names.
 
-    Without a ``state`` it is said by one of its runs, which knows only when it is due after it.
+    Without a ``state`` it is said by one of its runs, which knows only when it is due after it. A run
+    that finishes its task says that, and counts as its workflow's word.
     """
 
     task_id: str

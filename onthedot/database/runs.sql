@@ -40,7 +40,7 @@ WITH entered AS (
     FROM moved WHERE run_rank(status) = 2 GROUP BY task_id
 ), progressed AS (
     UPDATE tasks SET
-        -- a run, which says no state, knows only when its task is due after it
+        -- a run says no state, unless its task is finished: it knows when that is due after it
         next_due_at = CASE WHEN tasks.version <> progress.version THEN tasks.next_due_at
                            WHEN progress.state IS NOT NULL THEN progress.next_due_at
                            WHEN tasks.state = 'active'
