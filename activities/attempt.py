@@ -22,7 +22,7 @@ from activities.plain import plain_text
 from activities.pulse import HEARTBEAT_TIMEOUT, Pulse
 from activities.python import Functions
 from activities.shell import Processes
-from activities.watch import HANDED_BACK, Watch
+from activities.watch import Watch, tell_handed_back
 from activities.workflow import Workflows
 from onthedot import duration, metrics
 from onthedot.handlers import Handlers
@@ -85,10 +85,10 @@ class Executor:
             return outcome
 
     async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
-        if watch.follows_a_loss and (known := await self._own_rows.found(order)):
-            return known
         pulse = Pulse(self._client)
         try:
+            if watch.follows_a_loss and (known := await self._own_rows.found(order)):
+                return known
             try:
                 await self._wait(order, pulse)
             except asyncio.CancelledError:
@@ -152,7 +152,7 @@ class Executor:
             except Exception as error:
                 metrics.CLAIMS.labels("failed").inc()
                 if not tries_left:
-                    activity.heartbeat(HANDED_BACK)
+                    tell_handed_back()
                     raise ApplicationError(
                         f"the log cannot be reached to claim the run: {error}",
                         type="NotClaimed",
@@ -220,7 +220,7 @@ class Executor:
                 return Ended(status=RunStatus.TIMED_OUT, error=error, may_retry=not at_most_once)
         if at_most_once and order.action.kind != "workflow":
             return failed(f"worker stopped{remark}", may_retry=False)
-        activity.heartbeat(HANDED_BACK)
+        tell_handed_back()
         raise ApplicationError(
             "the worker stopped while the run went on",
             type="WorkerStopped",

@@ -11,7 +11,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.action import now
-from activities.watch import HANDED_BACK
+from activities.watch import tell_handed_back
 
 #: A waiting attempt heartbeats this long before its instant, each at its own time in this range so
 #: that a herd does not do so together, and every ``_BETWEEN`` before that.
@@ -94,7 +94,7 @@ class WaitingRoom:
 
 def handed_back(why: str) -> ApplicationError:
     """What makes the engine send the attempt to another worker at once."""
-    activity.heartbeat(HANDED_BACK)
+    tell_handed_back()
     return ApplicationError(
         why,
         type="HandedBack",

@@ -8,7 +8,7 @@ its timeout is set to what fits that.
 import asyncio
 import logging
 import zlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -21,6 +21,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
+
+from activities.action import now
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Pulse:
         self._client, self._info = client, activity.info()
         self._loop = asyncio.get_running_loop()
         self._timeout = self._info.heartbeat_timeout or timedelta()
-        self._heard_at = self._loop.time()  # its arrival, too, says that its worker is alive
+        self._heard_at = self._loop.time() - _on_its_way(self._info.started_time)
         self._changing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
@@ -145,6 +147,15 @@ class Pulse:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 log.warning("a loss of this worker may be noticed late: %s", error.message)
         self._timeout = to
+
+
+def _on_its_way(started_at: datetime) -> float:
+    """Seconds since the engine has sent an attempt here, from when it waits for a heartbeat.
+
+    Of a clock that differs from the engine's the worst that comes is an early heartbeat, or what
+    would come without this.
+    """
+    return min(max((now() - started_at).total_seconds(), 0), AFTER_INSTANT.total_seconds())
 
 
 #: An attempt that the engine knows no longer, and an engine that cannot change a timeout.

@@ -1,6 +1,7 @@
 """Hands what a task's workflow knows to the log."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,21 +33,21 @@ class _Backlog:
     def __init__(self) -> None:
         self._held: dict[str, tuple[float, int]] = {}
 
-    def held(self, task_id: str, rows: int) -> None:
-        self._held.pop(task_id, None)  # the dict stays in the order of the times
-        self._held[task_id] = (time.monotonic(), rows)
+    def held(self, holder: str, rows: int) -> None:
+        self._held.pop(holder, None)  # the dict stays in the order of the times
+        self._held[holder] = (time.monotonic(), rows)
 
-    def taken(self, task_id: str) -> None:
-        self._held.pop(task_id, None)
+    def taken(self, holder: str) -> None:
+        self._held.pop(holder, None)
 
     def rows(self) -> int:
         # Its workflow tries again every 30 s at most; one that does not is elsewhere by now.
         since = time.monotonic() - _HELD_FOR
         # A copy, made at once: scrapes come from another thread.
-        for task_id, (at, _) in list(self._held.items()):
+        for holder, (at, _) in list(self._held.items()):
             if at > since:
                 break
-            self._held.pop(task_id, None)
+            self._held.pop(holder, None)
         return sum(rows for _, rows in list(self._held.values()))
 
 
@@ -67,9 +68,19 @@ class Recorder:
             next_due_at=order.next_due_at,
             state=order.state,
         )
+        await self._write(order.task_id, order.runs, progress)
+
+    @activity.defn(name="record-rows")
+    async def record_rows(self, rows: list[Run]) -> None:
+        """Return when rows of a long backlog are committed; raise DatabaseUnavailable."""
+        await self._write(activity.info().workflow_id or "", rows)
+
+    async def _write(
+        self, holder: str, rows: Sequence[Run], progress: Progress | None = None
+    ) -> None:
         try:
-            await self._log.write(order.runs, progress)
+            await self._log.write(rows, progress)
         except DatabaseUnavailable:
-            self._backlog.held(order.task_id, len(order.runs))
+            self._backlog.held(holder, len(rows))
             raise
-        self._backlog.taken(order.task_id)
+        self._backlog.taken(holder)

@@ -1,7 +1,6 @@
 """What operators see of an attempt: figures, the ids on log lines, the span of its trace."""
 
 import contextlib
-from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -14,8 +13,7 @@ from onthedot import clocks, logs, metrics, tracing
 from onthedot.engine import queue_of
 from onthedot.run import Trigger
 
-#: In the heartbeat of an attempt that a worker gives back: the next one tells it from a loss.
-HANDED_BACK = "handed back"
+_HANDED_BACK = "handed back"
 _GIVEN_BACK = {"HandedBack": "handed_back", "WorkerStopped": "worker_stopped"}
 
 
@@ -38,7 +36,8 @@ class Watch:
         tracing.describe(**about, trigger=order.trigger, due_at=order.due_at.isoformat())
         clocks.ENGINE.arrived(info.started_time)
         if info.attempt > 1:
-            self.follows_a_loss = not _is_handed_back(info.heartbeat_details)
+            # The engine keeps what was said last, over attempts that say nothing.
+            self.follows_a_loss = [_HANDED_BACK, info.attempt - 1] != [*info.heartbeat_details]
             metrics.REDELIVERED.labels("lost" if self.follows_a_loss else "handed_back").inc()
         return self
 
@@ -77,5 +76,6 @@ class Watch:
         return (started_at - self._order.due_at).total_seconds()
 
 
-def _is_handed_back(details: Sequence[object]) -> bool:
-    return HANDED_BACK in details
+def tell_handed_back() -> None:
+    """Say in a heartbeat that this worker gives the attempt back: the next tells it from a loss."""
+    activity.heartbeat(_HANDED_BACK, activity.info().attempt)

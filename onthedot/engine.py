@@ -34,7 +34,7 @@ TASK_QUEUE = "onthedot"
 UPKEEP_QUEUE = "onthedot-upkeep"
 UPKEEP_WORKFLOW_ID = "onthedot/upkeep"
 #: A workflow task that was lost, with its worker or on its way, is noticed after this long.
-TASK_TIMEOUT = timedelta(seconds=3)
+TASK_TIMEOUT = timedelta(seconds=4)
 
 STATE = SearchAttributeKey.for_keyword("OnthedotState")
 ACTION = SearchAttributeKey.for_keyword("OnthedotAction")

@@ -23,6 +23,7 @@ from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartR
 from workflows.task import TaskWorkflow
 
 _RPC_TIMEOUT = timedelta(seconds=3)
+_ENDED_MEANWHILE = "the task's workflow ended as it was told; it is told again"
 _IN_ORDER = (
     WorkflowExecutionStatus.RUNNING,
     WorkflowExecutionStatus.COMPLETED,
@@ -68,7 +69,8 @@ class TaskWorkflows:
         try:
             await self._start(task, state)
         except WorkflowAlreadyStartedError:
-            await self._update(task.id, request.id, TaskWorkflow.start_runs, asked)
+            if not await self._update(task.id, request.id, TaskWorkflow.start_runs, asked):
+                raise EngineUnavailable(_ENDED_MEANWHILE) from None
         return True
 
     async def cancel_run(self, task_id: str, request: Request) -> bool:
@@ -80,8 +82,8 @@ class TaskWorkflows:
         try:
             await self._start(task)
         except WorkflowAlreadyStartedError:
-            if not await self._has_taken(task):
-                await self._revise(task)
+            if not await self._has_taken(task) and not await self._revise(task):
+                raise EngineUnavailable(_ENDED_MEANWHILE) from None
 
     async def _start(self, task: Task, state: KeepTask | None = None) -> None:
         state = state or _state(task)

@@ -38,6 +38,7 @@ from onthedot.presence import Presence
 from onthedot.registration import Registration
 from onthedot.settings import Settings
 from onthedot.upkeep import Upkeep
+from workflows.backlog import BacklogWorkflow
 from workflows.limit import LimitWorkflow
 from workflows.runner import workflow_runner
 from workflows.task import TaskWorkflow
@@ -106,6 +107,7 @@ class _Parts:
     def __init__(self, settings: Settings, engine: Engine, log: RunLog, identity: str) -> None:
         self._settings, self._engine, self._log = settings, engine, log
         self._identity = identity
+        self._recorder = Recorder(log)
         self._executors: list[Executor] = []
 
     def workers(
@@ -130,7 +132,7 @@ class _Parts:
         """Schedules; executes as well, so that a run can start in the process that sends it."""
         limits = Limits(self._engine.client)
         activities: list[Callable[..., Any]] = [
-            *(plan, pass_over, catch_up, Recorder(self._log).record),
+            *(plan, pass_over, catch_up, self._recorder.record),
             *(limits.ask, limits.give_back, limits.tell, limits.find_gone),
             Recalls(self._engine.client).give_silent_up,
         ]
@@ -169,8 +171,11 @@ class _Parts:
         return Worker(
             self._engine.client,
             task_queue=UPKEEP_QUEUE,
-            workflows=[UpkeepWorkflow],
-            activities=[upkeep.reconcile, upkeep.compare, upkeep.mind_months, follow_ups.start],
+            workflows=[UpkeepWorkflow, BacklogWorkflow],
+            activities=[
+                *(upkeep.reconcile, upkeep.compare, upkeep.mind_months),
+                *(follow_ups.start, self._recorder.record_rows),
+            ],
             workflow_runner=workflow_runner(),
             workflow_task_poller_behavior=_UPKEEP_POLLERS,
             activity_task_poller_behavior=_UPKEEP_POLLERS,

@@ -22,6 +22,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from activities.catch_up import catch_up
+from activities.follow_ups import StartFollowUps
 from activities.limits import Limits
 from activities.messages import ExecuteAttempt, Outcome
 from activities.own_row import row_of_success
@@ -45,6 +46,7 @@ from onthedot.task import (
     TaskState,
 )
 from tests import services
+from workflows.backlog import BacklogWorkflow
 from workflows.limit import LimitWorkflow
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
 from workflows.runner import workflow_runner
@@ -66,6 +68,7 @@ class Play:
     retry_after: timedelta | None = None
     may_retry: bool = True
     result: dict[str, Any] | None = None
+    error: str = "it went wrong"  # where it is a failure
 
 
 def lasting(**span: float) -> Play:
@@ -87,10 +90,13 @@ class Log:
     is_away: bool = False
 
     def write(self, order: RecordProgress) -> None:
+        self.write_rows(order.runs)
+        self.progress.append(order)
+
+    def write_rows(self, runs: Sequence[Run]) -> None:
         if self.is_away:
             raise DatabaseUnavailable("Postgres does not answer")
-        self.progress.append(order)
-        for run in order.runs:
+        for run in runs:
             if not run.status.is_final:
                 self.shown.append(run)
             elif run.run_id in self.final:
@@ -116,6 +122,7 @@ class Stage:
         )
         self.began = now  # aware UTC, a whole minute: nothing was due before
         self.log = Log()
+        self.followed: list[StartFollowUps] = []
         self.attempts: list[ExecuteAttempt] = []
         self.most_at_once = 0  # runs; one that the test server took for lost is attempted twice
         self._going_on: Counter[str] = Counter()
@@ -265,6 +272,19 @@ class Stage:
         ):
             yield
 
+    @asynccontextmanager
+    async def upkeep(self) -> AsyncIterator[None]:
+        """A worker for upkeep's queue, until the block is left."""
+        async with Worker(
+            self.client,
+            task_queue=engine.UPKEEP_QUEUE,
+            workflows=[BacklogWorkflow],
+            activities=[self._record_rows, self._start_follow_ups],
+            workflow_runner=workflow_runner(),
+            graceful_shutdown_timeout=timedelta(),
+        ):
+            yield
+
     def _messengers(self) -> list[Callable[..., Any]]:
         limits, recalls = Limits(self.client), Recalls(self.client)
         return [limits.ask, limits.give_back, limits.tell, limits.find_gone, recalls.give_silent_up]
@@ -272,6 +292,16 @@ class Stage:
     @activity.defn(name="record")
     async def _record(self, order: RecordProgress) -> None:
         self.log.write(order)
+
+    @activity.defn(name="record-rows")
+    async def _record_rows(self, rows: list[Run]) -> None:
+        self.log.write_rows(rows)
+
+    @activity.defn(name="start-follow-ups")
+    async def _start_follow_ups(self, ended: list[StartFollowUps]) -> None:
+        missing = [one for one in ended if one.run_id not in self.log.final]
+        assert not missing, "what follows a run reads its row"
+        self.followed += ended
 
     @activity.defn(name="attempt")
     async def _attempt(self, order: ExecuteAttempt) -> Outcome:
@@ -330,7 +360,7 @@ class Stage:
             finished_at=now,
             worker="worker-1",
             output=Output(),
-            error="it went wrong" if play.status.is_failure else None,
+            error=play.error if play.status.is_failure else None,
             retry_after=play.retry_after,
             may_retry=play.may_retry,
             result=play.result,

@@ -23,7 +23,7 @@ from onthedot.run import RunStatus, Trigger, scheduled_run_id
 from onthedot.task import CatchUp, TaskState
 from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
-from workflows.turns import had_its_turn
+from workflows.turns import had_its_turn, take_turn
 
 PLANNED_AHEAD = 10
 
@@ -148,6 +148,7 @@ class Agenda:
             more = f" (and {least}{not_run.uncounted} more, until {not_run.until})" if last else ""
             order = self._order(due_at, Trigger.SCHEDULE)
             self._log.leave_out(order, not_run.status, not_run.reason + more)
+            take_turn(self._state, due_at)
 
     def _order(self, due_at: datetime, trigger: Trigger) -> RunOrder:
         run_id = scheduled_run_id(self._state.task_id, due_at)

@@ -16,7 +16,7 @@ from workflows.messages import KeepTask
 
 _STARTED_AT_ONCE = 20
 #: Postgres may be away for hours: the engine keeps at it, and no history grows by that.
-_UNTIL_IT_SUCCEEDS = RetryPolicy(
+UNTIL_IT_SUCCEEDS = RetryPolicy(
     initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10)
 )
 
@@ -53,16 +53,7 @@ class FollowUps:
         while left:
             await workflow.wait_condition(lambda: bool(self._recorded()))
             ended = self._recorded()[:_STARTED_AT_ONCE]
-            # On upkeep's queue: only workers with the scheduler role have the registration service.
-            await workflow.execute_activity_method(
-                FollowUpActivities.start,
-                ended,
-                task_queue=UPKEEP_QUEUE,
-                start_to_close_timeout=timedelta(minutes=2),
-                heartbeat_timeout=timedelta(seconds=5),
-                retry_policy=_UNTIL_IT_SUCCEEDS,
-                summary=", ".join(f"{one.run_id}: {', '.join(one.task_ids)}" for one in ended[:3]),
-            )
+            await start(ended)
             left[:] = [one for one in left if one not in ended]
         self._is_busy = False
 
@@ -70,3 +61,17 @@ class FollowUps:
         """Those whose run's row is in the log: what is told of the run is read from there."""
         waiting = {run.run_id for run in self._state.unrecorded}
         return [one for one in self._state.follow_ups if one.run_id not in waiting]
+
+
+async def start(ended: list[StartFollowUps]) -> None:
+    """Start what follows these runs, whose rows are in the log; however long that takes."""
+    # On upkeep's queue: only workers with the scheduler role have the registration service.
+    await workflow.execute_activity_method(
+        FollowUpActivities.start,
+        ended,
+        task_queue=UPKEEP_QUEUE,
+        start_to_close_timeout=timedelta(minutes=2),
+        heartbeat_timeout=timedelta(seconds=5),
+        retry_policy=UNTIL_IT_SUCCEEDS,
+        summary=", ".join(f"{one.run_id}: {', '.join(one.task_ids)}" for one in ended[:3]),
+    )

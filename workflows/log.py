@@ -8,12 +8,19 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
+from activities.plain import plain_text
 from activities.record import Recorder, RecordProgress
-from onthedot.run import Run, RunStatus
+from onthedot.engine import TASK_TIMEOUT, UPKEEP_QUEUE
+from onthedot.run import Attempt, Run, RunStatus
+from workflows.backlog import BacklogWorkflow, KeepRows
 from workflows.messages import KeepTask, RunOrder
 
 _RECORDED_AT_ONCE = 100
-_CARRIED_OUTPUTS = 20
+#: Rows that are carried along when a task continues as new, and how many of them, the latest, keep
+#: their output and a long error: an input may have 2 MiB.
+_CARRIED, _CARRIED_WHOLE = 400, 20
+#: Attempts that each keeps, and bytes of other errors.
+_LEFT_ATTEMPTS, _LEFT_TEXT = 5, 200
 _LONGEST_PAUSE = timedelta(seconds=30)
 _ONE_TRY = RetryPolicy(maximum_attempts=1)
 
@@ -23,7 +30,7 @@ class TaskLog:
 
     def __init__(self, state: KeepTask) -> None:
         self._state = state
-        self._task_changed = False
+        self._task_changed = state.changed
         self._writing = False
         self._finished_version: int | None = None
 
@@ -76,11 +83,40 @@ class TaskLog:
         """Its projection is to be written although there may be no row."""
         self._task_changed = True
 
-    def lighten(self) -> None:
-        """Leave outputs out of a long backlog: what is carried along must stay small."""
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the rows that wait are more than can be carried along."""
+        return len(self._state.unrecorded) > _CARRIED
+
+    def pack(self) -> None:
+        """Have the state say all that is to be carried along, and no more than there is room for."""
+        self._state.changed = self._task_changed
+        self._lighten()
+
+    def _lighten(self) -> None:
         rows = self._state.unrecorded
-        for index, run in enumerate(rows[:-_CARRIED_OUTPUTS]):
-            rows[index] = replace(run, output=None, result=None)
+        rows[:] = [
+            *(_lightened(run) for run in rows[:-_CARRIED_WHOLE]),
+            *(replace(run, attempts=_latest(run)) for run in rows[-_CARRIED_WHOLE:]),
+        ]
+
+    async def hand_over(self) -> None:
+        """Give the oldest rows, and what follows those runs, to a workflow of their own."""
+        self._lighten()
+        state = self._state
+        rows, state.unrecorded[:_CARRIED] = state.unrecorded[:_CARRIED], []
+        run_ids = {run.run_id for run in rows} - {run.run_id for run in state.unrecorded}
+        follow_ups = [one for one in state.follow_ups if one.run_id in run_ids]
+        state.follow_ups[:] = [one for one in state.follow_ups if one not in follow_ups]
+        await workflow.start_child_workflow(
+            BacklogWorkflow.run,
+            KeepRows(rows=rows, follow_ups=follow_ups),
+            id=f"rows/{state.task_id}/{workflow.uuid4()}",
+            task_queue=UPKEEP_QUEUE,
+            task_timeout=TASK_TIMEOUT,
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            static_summary=f"{len(rows)} rows of {state.task_id} that the log has not taken",
+        )
 
     async def keep(
         self, is_settled: Callable[[], bool], due: Callable[[], datetime | None]
@@ -124,6 +160,18 @@ class TaskLog:
             self._writing = False
         del self._state.unrecorded[: len(runs)]
         return True
+
+
+def _lightened(run: Run) -> Run:
+    return replace(run, output=None, result=None, error=_cut(run.error), attempts=_latest(run))
+
+
+def _latest(run: Run) -> list[Attempt]:
+    return [replace(one, error=_cut(one.error)) for one in run.attempts[-_LEFT_ATTEMPTS:]]
+
+
+def _cut(text: str | None) -> str | None:
+    return plain_text(text, _LEFT_TEXT) if text else text
 
 
 def _in_words(runs: Sequence[Run]) -> str:

@@ -38,6 +38,7 @@ class KeepTask:
     backfill: list[RunOrder] = field(default_factory=list)  # the same, beside the others
     had_turn: list[datetime] = field(default_factory=list)  # the latest occurrences, by due time
     unrecorded: list[Run] = field(default_factory=list)
+    changed: bool = False  # the log is to hear how the task stands, whether or not rows wait
     taken: list[str] = field(default_factory=list)  # the latest requests that were taken
     paused_until: datetime | None = None  # of a paused task that resumes by itself
     failures: int = 0  # runs that failed in a row

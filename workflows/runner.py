@@ -2,11 +2,12 @@
 
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 
+from workflows.backlog import BacklogWorkflow
 from workflows.limit import LimitWorkflow
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
-WORKFLOWS: tuple[type, ...] = (TaskWorkflow, LimitWorkflow, UpkeepWorkflow)
+WORKFLOWS: tuple[type, ...] = (TaskWorkflow, LimitWorkflow, UpkeepWorkflow, BacklogWorkflow)
 
 
 def workflow_runner() -> WorkflowRunner:

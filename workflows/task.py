@@ -25,6 +25,7 @@ from workflows.runs import DELETED, OVERLAP, Runs
 LONG_HISTORY, TOO_LONG_HISTORY = 2_000, 20_000
 _KEPT_REQUESTS = 200
 _OWN_ROWS = "attempts write their rows"
+_RECALLED_FIRST = "what is called back by a pause is heard of first"
 
 
 @workflow.defn(name="Task")
@@ -103,9 +104,7 @@ class TaskWorkflow:
     async def _follow_agenda(self) -> None:
         """One step: make a plan, or wait for the next occurrence and have it run."""
         if self._runs.any_recalled:  # whether they come back decides what is next
-            await workflow.wait_condition(
-                lambda: self._revision is not None or not self._runs.any_recalled
-            )
+            await self._until(lambda: not self._runs.any_recalled)
             return
         occurrence = self._agenda.next
         if occurrence is None:
@@ -148,7 +147,16 @@ class TaskWorkflow:
     async def _wait_out_pause(self, until: datetime) -> None:
         name = f"paused until {until:%Y-%m-%d %H:%M:%S}Z"
         if not await self._called_before(until, self._is_called, name):
+            await self._hear_of_recalled()
             await self._resume(until)
+
+    async def _hear_of_recalled(self) -> None:
+        """A pause has called runs back. Those that come back are to be passed over with the rest."""
+        is_paused = self._state.state is TaskState.PAUSED
+        if is_paused and self._runs.any_recalled and workflow.patched(_RECALLED_FIRST):
+            await workflow.wait_condition(
+                lambda: self._fault is not None or not self._runs.any_recalled
+            )
 
     async def _resume(self, at: datetime) -> None:
         """The end of a pause has come."""
@@ -161,6 +169,7 @@ class TaskWorkflow:
 
     async def _adopt(self, desired: ReviseTask) -> None:
         state = self._state
+        await self._hear_of_recalled()
         if state.paused_until is not None and state.paused_until <= desired.changed_at:
             await self._resume(state.paused_until)
         self._runs.recall_waiting()
@@ -259,6 +268,15 @@ class TaskWorkflow:
         self._state.taken = [*self._state.taken, request_id][-_KEPT_REQUESTS:]
         return True
 
+    async def _until(self, ready: Callable[[], bool]) -> bool:
+        """Wait for ``ready``, or a revision or a fault, which the main loop sees to: then True."""
+
+        def called() -> bool:
+            return self._revision is not None or self._fault is not None
+
+        await workflow.wait_condition(lambda: called() or ready())
+        return called()
+
     async def _called_before(self, moment: datetime, called: Callable[[], bool], name: str) -> bool:
         """Wait until ``moment``; True when ``called`` came true before it."""
         left = moment - workflow.now()
@@ -298,17 +316,17 @@ class TaskWorkflow:
     async def _continue_as_new(self) -> None:
         """Begin anew with this state. Runs cannot be taken along: they end first."""
         if self._runs.any_in_flight:
-            await workflow.wait_condition(
-                lambda: self._revision is not None or not self._runs.any_in_flight
-            )
-            if self._revision is None and self._state.state is TaskState.ACTIVE:
+            called = await self._until(lambda: not self._runs.any_in_flight)
+            if not called and self._state.state is TaskState.ACTIVE:
                 await self._leave_out_overlapping()
         answered = workflow.all_handlers_finished
-        await workflow.wait_condition(
-            lambda: self._revision is not None or (answered() and not self._log.is_writing)
-        )
-        if self._revision is None and not self._runs.any_in_flight:
-            self._log.lighten()
+        called = await self._until(lambda: answered() and not self._log.is_writing)
+        if called or self._runs.any_in_flight:
+            return
+        if self._log.is_too_long:
+            await self._log.hand_over()
+        else:
+            self._log.pack()
             workflow.continue_as_new(self._state)
 
     async def _leave_out_overlapping(self) -> None:

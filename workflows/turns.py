@@ -16,7 +16,8 @@ def had_its_turn(state: KeepTask, due_at: datetime) -> bool:
 
 
 def take_turn(state: KeepTask, due_at: datetime) -> None:
-    state.had_turn = [*state.had_turn, due_at][-_KEPT:]
+    """Of an outage there may be more than are kept: then the latest are."""
+    state.had_turn = sorted([*state.had_turn, due_at])[-_KEPT:]
 
 
 def give_turn_back(state: KeepTask, due_at: datetime) -> None:

@@ -138,6 +138,23 @@ async def test_a_run_that_starts_late_heartbeats_before_it_would_be_called_lost(
     assert executing.heartbeats[0] - outcome.started_at < timedelta(seconds=1)
 
 
+async def test_a_run_that_was_long_on_its_way_heartbeats_in_time(
+    executing: Bench, assert_eventually: Callable[..., Any]
+) -> None:
+    """The engine waits for a heartbeat since it has sent it: 2.1 s of 4 are over as it arrives."""
+    executing.environment.info = replace(
+        executing.environment.info,
+        started_time=now() - timedelta(seconds=2.1),
+        heartbeat_timeout=timedelta(seconds=4),
+    )
+    going = executing.start(python("go_on"))
+    await assert_eventually(lambda: executing.heartbeats)
+    executing.environment.cancel()
+    outcome = await going
+    assert outcome.started_at is not None
+    assert executing.heartbeats[0] - outcome.started_at < timedelta(seconds=0.9)
+
+
 async def test_a_clock_that_is_set_forward_makes_no_waiting_attempt_late(
     executing: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +341,19 @@ async def test_what_a_lost_worker_has_written_is_not_run_again(executing: Bench)
     assert started == [""]
     assert second == first
     assert executing.log.remarks == [(wanted.run_id, own_row.HEARD_LATE)]
+
+
+async def test_a_worker_that_was_lost_after_another_has_handed_the_run_back_is_told_from_it(
+    executing: Bench,
+) -> None:
+    wanted = python("mark", after_success=and_then())
+    first = await executing.execute(wanted)
+    handed_back = replace(executing.environment.info, heartbeat_details=["handed back", 1])
+    executing.environment.info = replace(handed_back, attempt=3)
+    assert await executing.execute(wanted) == first
+    executing.environment.info = replace(handed_back, attempt=2)
+    assert await executing.execute(wanted) != first
+    assert started == ["", ""]
 
 
 async def test_what_a_lost_worker_has_not_written_is_run_again_and_says_so(

@@ -19,6 +19,7 @@ from onthedot.errors import TaskExists
 from onthedot.registration import Registration
 from onthedot.run import RunStatus
 from onthedot.task import Task, TaskRegistration, TaskState
+from onthedot.task_workflows import TaskWorkflows
 from onthedot.upkeep import Upkeep
 from tests import services
 from tests.histories.stage import HELLO, Stage, every, once_in, set_up, shell
@@ -195,6 +196,25 @@ async def test_a_request_that_no_worker_took_is_sent_again_and_runs_once(stage: 
         assert await _is_sent(stage, task_id)
         assert await _reconcile(stage) == 0
         assert [one.run_id for one in await stage.rows(task_id)] == [run.run_id]
+        await stage.delete(task_id)
+
+
+async def test_a_request_whose_workflow_ended_as_it_was_told_is_sent_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No workflow takes it, and none can be started beside the one that has just begun."""
+    task_id = await stage.register(_id(), every(3600))
+
+    async def not_found(*_: object) -> bool:
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TaskWorkflows, "_update", not_found)
+        await stage.registration.trigger(task_id, by=BY)
+    assert not await _is_sent(stage, task_id)
+    async with stage.worker():
+        assert await assert_eventually(lambda: _reconcile(stage), within=20) == 1
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED)
         await stage.delete(task_id)
 
 

@@ -12,11 +12,12 @@ from temporalio.client import WorkflowExecutionStatus
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger, requested_run_id
 from onthedot.schedule import times
-from onthedot.task import CronSchedule, OnceSchedule, TaskState
+from onthedot.task import CronSchedule, FollowUps, OnceSchedule, TaskState
 from tests.running import BAD, GOOD, TASK, Play, Stage, every, lasting, sent_first
+from workflows import log as log_module
 from workflows import runs as runs_module
 from workflows import task as task_module
-from workflows.messages import RunOrder
+from workflows.messages import KeepTask, RunOrder
 
 
 async def test_a_one_time_task_runs_once_and_is_finished(on_stage: Stage) -> None:
@@ -591,6 +592,40 @@ async def test_rows_are_carried_along_while_the_log_is_away(on_stage: Stage) -> 
         await on_stage.minutes(6)
     due = on_stage.expected_ids(on_stage.begins_after(5.99))
     assert [run.run_id for run in on_stage.log.rows()][: len(due)] == due
+
+
+async def carried_along(on_stage: Stage) -> KeepTask:
+    """The input of the task's latest history."""
+    history = await on_stage.handle.fetch_history()
+    payloads = history.events[0].workflow_execution_started_event_attributes.input.payloads
+    (state,) = await engine.DATA_CONVERTER.decode(payloads, [KeepTask])
+    assert isinstance(state, KeepTask)
+    return state
+
+
+@pytest.mark.usefixtures("short_histories")
+async def test_rows_that_are_too_many_to_be_carried_along_are_kept_elsewhere(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_CARRIED", 10)
+    monkeypatch.setattr(log_module, "_CARRIED_WHOLE", 2)
+    on_stage.scripted(then=Play(status=RunStatus.FAILED, error="x" * 1000))
+    on_stage.spec = on_stage.spec.model_copy(
+        update={"follow_ups": FollowUps(on_failure=["follower"])}
+    )
+    on_stage.log.is_away = True
+    async with on_stage.worker(), on_stage.upkeep():
+        await on_stage.start(every("10s", on_stage.began))
+        await on_stage.minutes(9.99)
+        carried = (await carried_along(on_stage)).unrecorded
+        on_stage.log.is_away = False
+        await on_stage.minutes(12)
+    assert 2 < len(carried) <= 10
+    assert [len(str(run.error)) for run in carried] == [201] * (len(carried) - 2) + [1000] * 2
+    due = on_stage.expected_ids(on_stage.begins_after(11))
+    assert [run.run_id for run in on_stage.log.rows()][: len(due)] == due
+    assert {one.run_id for one in on_stage.followed} >= set(due)
+    assert len(on_stage.followed) == len({one.run_id for one in on_stage.followed})
 
 
 @pytest.mark.usefixtures("short_histories")

@@ -9,7 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.plan import Occurrence
 from onthedot.run import Trigger
-from onthedot.task import OnceSchedule, TaskState
+from onthedot.task import CatchUp, OnceSchedule, TaskState
 from tests.running import BAD, Play, Stage, every, lasting, stage
 from workflows.runs import OVERLAP
 
@@ -104,6 +104,27 @@ async def test_what_ran_is_not_said_to_be_missed_by_a_change_that_arrives_late(
     missed = dict.fromkeys((7, 8), "missed")
     ran = dict.fromkeys((3, 6, 9, 10, 11, 12), "succeeded")  # the tenth 4 s late
     assert seen == ran | missed
+
+
+async def test_what_was_missed_is_not_run_by_a_change_that_arrives_late(on_stage: Stage) -> None:
+    await on_stage.minutes(3.5)  # nobody worked since the stage began
+    async with on_stage.worker():
+        await on_stage.start(policies={"catch_up": {"keep": "none"}})
+        await on_stage.minutes(3.6)
+        await on_stage.revise(
+            TaskState.ACTIVE,
+            schedule=every("30s", on_stage.began),
+            policies=on_stage.spec.policies.model_copy(update={"catch_up": CatchUp(keep="all")}),
+            changed_at=on_stage.begins_after(0.9),
+        )
+        await on_stage.minutes(4.2)
+    seen = {round(minute * 2): status for minute, status, _ in on_stage.seen()}
+    missed = dict.fromkeys((2, 4, 6), "missed")
+    ran = dict.fromkeys((3, 5, 7, 8), "succeeded")
+    assert seen == ran | missed
+    assert sorted(
+        round((one.due_at - on_stage.began).total_seconds() / 30) for one in on_stage.attempts
+    ) == [*ran]
 
 
 async def test_a_task_that_was_deleted_begins_anew_with_all_its_occurrences(
