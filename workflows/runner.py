@@ -2,11 +2,13 @@
 
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 
+from workflows import waiting
 from workflows.backlog import BacklogWorkflow
 from workflows.limit import LimitWorkflow
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
+waiting.use_everywhere()
 WORKFLOWS: tuple[type, ...] = (TaskWorkflow, LimitWorkflow, UpkeepWorkflow, BacklogWorkflow)
 
 

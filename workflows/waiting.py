@@ -1,0 +1,66 @@
+"""Waiting with a timeout, in the same steps with every version of Python.
+
+``workflow.wait_condition`` is made of ``asyncio.wait_for``, which takes other turns of the event loop
+since Python 3.12. What else becomes ready in the same workflow task would come before or after it, as
+the version has it: a history that one version has made would not replay with another. So here is the
+way of Python 3.11, for all of them.
+"""
+
+import asyncio
+from functools import partial
+from types import ModuleType
+from typing import TypeVar
+
+from temporalio.worker import _workflow_instance
+
+T = TypeVar("T")
+
+
+def use_everywhere() -> None:
+    """Have the SDK wait by this ``wait_for``. It concerns workflows alone."""
+    ours = ModuleType("asyncio")
+    vars(ours).update(vars(asyncio), wait_for=wait_for)
+    vars(_workflow_instance)["asyncio"] = ours
+
+
+async def wait_for(future: "asyncio.Future[T]", timeout: float | None) -> T:  # noqa: ASYNC109
+    """The result of ``future``; raise TimeoutError where it has none after so many seconds."""
+    if timeout is None or (timeout <= 0 and future.done()):
+        return await future
+    if timeout <= 0:
+        await _cancelled(future)
+        raise TimeoutError
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+    wake = partial(_wake, woken)
+    timer = loop.call_later(timeout, wake)
+    future.add_done_callback(wake)
+    try:
+        try:
+            await woken
+        except asyncio.CancelledError:
+            if future.done():
+                return future.result()
+            future.remove_done_callback(wake)
+            await _cancelled(future)
+            raise
+        if future.done():
+            return future.result()
+        future.remove_done_callback(wake)
+        await _cancelled(future)
+        raise TimeoutError
+    finally:
+        timer.cancel()
+
+
+async def _cancelled(future: "asyncio.Future[T]") -> None:
+    """Return once those who wait for it have heard that it is cancelled."""
+    heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.add_done_callback(partial(_wake, heard))
+    future.cancel()
+    await heard
+
+
+def _wake(sleeper: "asyncio.Future[None]", _: object = None) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
