@@ -55,6 +55,8 @@ _AWAY = (
     RPCStatusCode.DEADLINE_EXCEEDED,
     RPCStatusCode.CANCELLED,
     RPCStatusCode.RESOURCE_EXHAUSTED,  # too much for now, such as Updates of one task at once
+    RPCStatusCode.UNKNOWN,  # the connection broke off before there was an answer
+    RPCStatusCode.INTERNAL,  # the same, in the middle of one
 )
 _CONVERTERS = tuple(PydanticPayloadConverter().converters.values())
 
