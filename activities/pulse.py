@@ -78,9 +78,11 @@ class Pulse:
         """Have a loss noticed in time of one that waits here for so long, and says nothing.
 
         What it was sent off with reaches too far where it came late: its worker may be the second.
+        One that starts at once heartbeats soon: with these, too, a herd whose worker was lost would
+        be late.
         """
         needed = heartbeat_timeout(left)
-        if self._timeout - needed > _LATE:
+        if left and self._timeout - needed > _LATE:
             self.lower(needed)
 
     def outlasts(self, left: timedelta) -> bool:
