@@ -23,17 +23,17 @@ def use_everywhere() -> None:
     vars(_workflow_instance)["asyncio"] = ours
 
 
-async def wait_for(future: "asyncio.Future[T]", timeout: float | None) -> T:  # noqa: ASYNC109
-    """The result of ``future``; raise TimeoutError where it has none after so many seconds."""
-    if timeout is None or (timeout <= 0 and future.done()):
+async def wait_for(future: "asyncio.Future[T]", within: float | None) -> T:
+    """The result of ``future``; raise TimeoutError where it has none within so many seconds."""
+    if within is None or (within <= 0 and future.done()):
         return await future
-    if timeout <= 0:
+    if within <= 0:
         await _cancelled(future)
         raise TimeoutError
     loop = asyncio.get_running_loop()
     woken: asyncio.Future[None] = loop.create_future()
     wake = partial(_wake, woken)
-    timer = loop.call_later(timeout, wake)
+    timer = loop.call_later(within, wake)
     future.add_done_callback(wake)
     try:
         try:

@@ -17,6 +17,7 @@ from activities.messages import AfterSuccess, Outcome
 from onthedot.errors import DatabaseUnavailable
 from onthedot.run import Output, Run, RunStatus
 from tests.attempts import SHUTDOWN, WORKER, Bench, bench, order
+from tests.services import assert_eventually
 
 started: list[str] = []
 
@@ -123,36 +124,34 @@ async def test_a_run_that_goes_on_heartbeats(
     assert len(executing.heartbeats) == beats
 
 
-async def test_a_run_that_starts_late_heartbeats_before_it_would_be_called_lost(
-    executing: Bench, assert_eventually: Callable[..., Any]
-) -> None:
-    """Most heartbeat 1 to 2 s after their start; this one has 0.4 s left until 2 s before that."""
-    executing.environment.info = replace(
-        executing.environment.info, heartbeat_timeout=timedelta(seconds=2.4)
-    )
+async def first_heartbeat(executing: Bench) -> timedelta:
+    """How long after its start a run that goes on heartbeats."""
     going = executing.start(python("go_on"))
     await assert_eventually(lambda: executing.heartbeats)
     executing.environment.cancel()
     outcome = await going
     assert outcome.started_at is not None
-    assert executing.heartbeats[0] - outcome.started_at < timedelta(seconds=1)
+    return executing.heartbeats[0] - outcome.started_at
 
 
-async def test_a_run_that_was_long_on_its_way_heartbeats_in_time(
-    executing: Bench, assert_eventually: Callable[..., Any]
+async def test_a_run_that_starts_late_heartbeats_before_it_would_be_called_lost(
+    executing: Bench,
 ) -> None:
+    """Most heartbeat 1 to 2 s after their start; this one has 0.4 s left until 2 s before that."""
+    executing.environment.info = replace(
+        executing.environment.info, heartbeat_timeout=timedelta(seconds=2.4)
+    )
+    assert await first_heartbeat(executing) < timedelta(seconds=1)
+
+
+async def test_a_run_that_was_long_on_its_way_heartbeats_in_time(executing: Bench) -> None:
     """The engine waits for a heartbeat since it has sent it: 2.1 s of 4 are over as it arrives."""
     executing.environment.info = replace(
         executing.environment.info,
         started_time=now() - timedelta(seconds=2.1),
         heartbeat_timeout=timedelta(seconds=4),
     )
-    going = executing.start(python("go_on"))
-    await assert_eventually(lambda: executing.heartbeats)
-    executing.environment.cancel()
-    outcome = await going
-    assert outcome.started_at is not None
-    assert executing.heartbeats[0] - outcome.started_at < timedelta(seconds=0.9)
+    assert await first_heartbeat(executing) < timedelta(seconds=0.9)
 
 
 async def test_a_clock_that_is_set_forward_makes_no_waiting_attempt_late(
