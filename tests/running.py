@@ -16,7 +16,7 @@ from uuid import uuid4
 from temporalio import activity
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import AsyncActivityCancelledError, Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -265,8 +265,6 @@ class Stage:
                 *self._messengers(),
             ],
             workflow_runner=workflow_runner(),
-            max_heartbeat_throttle_interval=timedelta(milliseconds=1),
-            default_heartbeat_throttle_interval=timedelta(milliseconds=1),
             graceful_shutdown_timeout=timedelta(),
             **options,
         ):
@@ -349,8 +347,23 @@ class Stage:
             if cancelled.is_set():
                 return False
             await self._environment.sleep(min(left, step))
-            activity.heartbeat()
-            await asyncio.sleep(0.004)  # for the heartbeat to arrive before time skips on
+            if not await self._heartbeat():
+                return False
+        return True
+
+    async def _heartbeat(self) -> bool:
+        """Whether the attempt is to go on; it has arrived before time skips on."""
+        activity.heartbeat()  # for the worker, which watches it by the real clock
+        try:
+            await self.client.get_async_activity_handle(
+                task_token=activity.info().task_token
+            ).heartbeat()
+        except AsyncActivityCancelledError:
+            return False
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False  # it was taken for lost
         return True
 
     def _outcome(self, play: Play, started_at: datetime | None, now: datetime) -> Outcome:

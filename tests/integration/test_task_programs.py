@@ -216,7 +216,8 @@ class Player(Stage):
         self.most[spent.lane] = max(self.most[spent.lane], self.at_once[spent.lane])
         how = self.program.how((order.due_at - self.began).total_seconds(), order.number)
         ends = self.at(how.end((started_at - self.began).total_seconds()))
-        await self._heartbeats_until(ends, left_alone)
+        if not await self._heartbeats_until(ends, left_alone):
+            return self._outcome(CANCELLED, started_at, await self.now())
         status = RunStatus.SUCCEEDED if how.good else RunStatus.FAILED
         return self._outcome(Play(status=status), started_at, await self.now())
 
@@ -225,10 +226,8 @@ class Player(Stage):
             if left_alone.is_set():
                 return False
             await self._environment.sleep(min(left, _BEAT))
-            if not left_alone.is_set():
-                activity.heartbeat()
-                await asyncio.sleep(0.005)  # for it to arrive before time skips on
-                await self.now()
+            if not (left_alone.is_set() or await self._heartbeat()):
+                return False
         return not left_alone.is_set()
 
 
