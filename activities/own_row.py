@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 HEARD_LATE = "its worker was lost before the engine heard of its end"
 _PATIENCE = 3.0  # seconds; a run that waits for the log must not overlap with the next,
 _SHARE = 0.25  # so it waits no longer than for this share of the time until then,
-_SPARED = 10.0  # and for so long after it has waited in vain no run does
+_LEAST = 0.5  # but so long at least, as what it spares matters most where tasks are late;
+_SPARED = 10.0  # and for so long no run does after one has waited in vain
+_LONG = 1.0  # for this long: less may be the fault of a worker that has too much to do
 _FIND_WITHIN = 1.0
 
 
@@ -40,7 +42,7 @@ class OwnRows:
         if after is None or outcome.status is not RunStatus.SUCCEEDED:
             return outcome
         loop, patience = asyncio.get_running_loop(), _patience(after)
-        if patience <= 0 or loop.time() < self._spared_until:
+        if loop.time() < self._spared_until:
             return outcome
         try:
             async with asyncio.timeout(patience):
@@ -48,7 +50,8 @@ class OwnRows:
         except asyncio.CancelledError:
             return outcome
         except Exception as error:  # whatever it is, the workflow has the row written
-            self._spared_until = loop.time() + _SPARED
+            if patience >= _LONG or isinstance(error, DatabaseUnavailable):
+                self._spared_until = loop.time() + _SPARED
             _tell(f"its workflow has the row of {order.run_id} written", error)
             return outcome
         return replace(outcome, is_recorded=True)
@@ -89,7 +92,8 @@ def _tell(what: str, error: Exception) -> None:
 def _patience(after: AfterSuccess) -> float:
     if after.next_due_at is None:
         return _PATIENCE
-    return min((after.next_due_at - now()).total_seconds() * _SHARE, _PATIENCE)
+    left = (after.next_due_at - now()).total_seconds()
+    return max(_LEAST, min(left * _SHARE, _PATIENCE))
 
 
 def row_of_success(order: ExecuteAttempt, outcome: Outcome) -> Run:

@@ -1,6 +1,7 @@
 """Whether a definition can be accepted, asked once, when it is registered or changed."""
 
 import asyncio
+import json
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +50,10 @@ class Acceptance:
         if not isinstance(action, PythonAction):
             remedy = "only a task with a python action takes arguments; leave them out"
             raise InvalidInput(FieldError("arguments", arguments, "not taken", remedy))
+        size = len(json.dumps(arguments).encode())
+        if size > MAX_DEFINITION_BYTES:
+            remedy = f"keep them under {MAX_DEFINITION_BYTES} bytes"
+            raise InvalidInput(FieldError("arguments", f"{size} bytes", "too large", remedy))
         merged = action.model_copy(update={"arguments": {**action.arguments, **arguments}})
         spec = task.spec.model_copy(update={"action": merged})
         InvalidInput.raise_if_any(await self._check_action(spec))

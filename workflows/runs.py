@@ -1,6 +1,6 @@
 """The runs of a task: started, queued or left out as its overlap policy says."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,17 +11,20 @@ from activities.messages import AfterSuccess
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskSpec, TaskState
 from workflows.follow_ups import FollowUps
+from workflows.history import MIB, is_longer_than
 from workflows.log import TaskLog
 from workflows.messages import KeepTask, RunOrder
 from workflows.places import Places, give_back
 from workflows.run import RunInFlight
 from workflows.silent import SilentRuns
 from workflows.turns import give_turn_back, had_its_turn, take_turn
+from workflows.waiting_orders import FULL, MOST_WAITING, size_of
 
 OVERLAP = "overlap: the run before it went on"
 DELETED = "the task was deleted"
-#: Events after which queued runs wait for a new history: they could keep this one busy for ever.
-FULL_HISTORY = 10_000
+#: Events and bytes after which queued runs wait for a new history: they could keep this one busy for
+#: ever.
+FULL_HISTORY, FULL_IN_BYTES = 10_000, 12 * MIB
 
 
 class Runs:
@@ -131,25 +134,39 @@ class Runs:
             return True
         return order.trigger in _BY_ITSELF and had_its_turn(self._state, order.due_at)
 
-    def start_on_request(self, order: RunOrder) -> None:
+    def start_on_request(self, orders: Iterable[RunOrder]) -> None:
         if self._state.state is TaskState.DELETED:
-            self._leave_out_idle(order)
-        elif _is_backfill(order):
-            self._state.backfill.append(order)
-        else:
-            self.recall_waiting()  # it is not busy; but it may be when their instant comes
-            self.come_due(order)
+            for order in orders:
+                self._leave_out_idle(order)
+            return
+        for order in self._that_there_is_room_for(orders):
+            if _is_backfill(order):
+                self._state.backfill.append(order)
+            else:
+                self.recall_waiting()  # it is not busy; but it may be when their instant comes
+                self.come_due(order)
 
-    def catch_up(self, orders: Sequence[RunOrder]) -> None:
+    def catch_up(self, orders: Iterable[RunOrder]) -> None:
         """Queue occurrences of a pause or an outage, however many they are."""
-        for order in orders:
+        for order in self._that_there_is_room_for(orders):
             self._state.queue.append(order)
             self._log.show_waiting(order)
         self.start_queued()
 
+    def _that_there_is_room_for(self, orders: Iterable[RunOrder]) -> Iterator[RunOrder]:
+        """Those that may wait; the others get their row."""
+        left = MOST_WAITING - sum(map(size_of, [*self._state.queue, *self._state.backfill]))
+        for order in orders:
+            size = size_of(order)
+            if size > left and workflow.patched(_LITTLE_ROOM):
+                self._log.leave_out(order, RunStatus.SKIPPED, FULL)
+                continue
+            left -= size
+            yield order
+
     def start_queued(self) -> None:
         """Start the first of each queue while their lane has room."""
-        if workflow.info().get_current_history_length() > FULL_HISTORY:
+        if is_longer_than(FULL_HISTORY, FULL_IN_BYTES):
             return
         while self._state.queue and self._may_leave_queue(self._state.queue[0]):
             self._start(self._state.queue.pop(0))
@@ -208,12 +225,13 @@ class Runs:
         return order.overlap or self._state.spec.policies.overlap
 
     def _queue(self, order: RunOrder, room: int) -> None:
-        if len(self._state.queue) < room:
-            self._state.queue.append(order)
-            self._log.show_waiting(order)
-        else:
+        if len(self._state.queue) >= room:
             reason = f"overlap: the queue is full ({room} of {room})"
             self._log.leave_out(order, RunStatus.SKIPPED, reason)
+            return
+        for one in self._that_there_is_room_for([order]):
+            self._state.queue.append(one)
+            self._log.show_waiting(one)
 
     def _may_leave_queue(self, order: RunOrder) -> bool:
         allowed = self._overlap_of(order) is OverlapPolicy.ALLOW
@@ -316,6 +334,8 @@ class Runs:
             self._log.leave_out(order, RunStatus.SKIPPED, "paused")
 
 
+_CAUGHT_UP_ROWS = "attempts write the rows of what is caught up"
+_LITTLE_ROOM = "what may wait is bounded"
 _COMES_BACK = "a run that is cancelled comes back with its task"
 _MOST_CAUGHT_UP = 100  # of an outage, at a time
 _BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
@@ -323,8 +343,11 @@ _BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
 
 def _is_plain(order: RunOrder, spec: TaskSpec) -> bool:
     """Whether the row of a success says nothing that only the workflow knows, nor is waited for."""
-    waited_for = spec.policies.limits or spec.follow_ups.on_success
-    return order.trigger is Trigger.SCHEDULE and order.reason is None and not waited_for
+    if order.reason is not None or spec.policies.limits or spec.follow_ups.on_success:
+        return False
+    if order.trigger is Trigger.CATCH_UP:
+        return workflow.patched(_CAUGHT_UP_ROWS)
+    return order.trigger is Trigger.SCHEDULE
 
 
 def _is_backfill(order: RunOrder) -> bool:

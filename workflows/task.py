@@ -16,13 +16,15 @@ from onthedot.run import RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
 from workflows.agenda import Agenda
 from workflows.follow_ups import FollowUps
+from workflows.history import MIB, is_longer_than
 from workflows.log import TaskLog
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
 from workflows.runs import DELETED, OVERLAP, Runs
 
-#: Events after which a quiet moment is used to continue as new, and after which one is made. A
-#: lower number breaks the replay of tasks that run.
+#: Events and bytes after which a quiet moment is used to continue as new, and after which one is
+#: made. A lower number breaks the replay of tasks that run.
 LONG_HISTORY, TOO_LONG_HISTORY = 2_000, 20_000
+LONG_IN_BYTES, TOO_LONG_IN_BYTES = 4 * MIB, 24 * MIB
 _KEPT_REQUESTS = 200
 _OWN_ROWS = "attempts write their rows"
 _RECALLED_FIRST = "what is called back by a pause is heard of first"
@@ -88,8 +90,8 @@ class TaskWorkflow:
     @workflow.update(description="Start runs that were asked for")
     def start_runs(self, asked: StartRuns) -> None:
         if self._takes(asked.request_id):
-            for order in asked.orders:
-                self._runs.start_on_request(replace(order, at_once=asked.at_once))
+            orders = (replace(order, at_once=asked.at_once) for order in asked.orders)
+            self._runs.start_on_request(orders)
             self._runs.start_queued()
 
     @workflow.update(description="Cancel a run")
@@ -310,8 +312,9 @@ class TaskWorkflow:
         return ended and answered and done and not self._runs.any_at_all
 
     def _is_long(self) -> bool:
-        length = workflow.info().get_current_history_length()
-        return length > (TOO_LONG_HISTORY if self._runs.any_in_flight else LONG_HISTORY)
+        if self._runs.any_in_flight:
+            return is_longer_than(TOO_LONG_HISTORY, TOO_LONG_IN_BYTES)
+        return is_longer_than(LONG_HISTORY, LONG_IN_BYTES)
 
     async def _continue_as_new(self) -> None:
         """Begin anew with this state. Runs cannot be taken along: they end first."""

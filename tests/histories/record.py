@@ -33,7 +33,14 @@ Scenario = Callable[[Stage], Awaitable[None]]
 TASKS: Mapping[str, Scenario] = {
     name: play for name, play in vars(scenarios).items() if hasattr(play, "is_scenario")
 }
-AWAY = ("log_away", "catch_up_all", "catch_up_latest", "catch_up_none", "catch_up_too_old")
+AWAY = (
+    "log_away",
+    "catch_up_all",
+    "catch_up_latest",
+    "catch_up_none",
+    "catch_up_too_old",
+    "caught_up_by_attempts",
+)
 UPKEEP = ("upkeep", "upkeep_failing")
 #: Histories of workflows that continue as new after a few events: they replay with ``SHORT``.
 CONTINUED_LIMIT = "limit_continued"
@@ -41,6 +48,7 @@ CONTINUED = (
     CONTINUED_LIMIT,
     "continued",
     "continued_again",
+    "continued_by_size",
     "continued_while_running",
     "upkeep_continued",
 )
@@ -52,11 +60,14 @@ def short() -> Iterator[None]:
     """Let workflows continue as new soon. A replay must see what the recording saw."""
     task, upkeep, limit = workflows.task, workflows.upkeep, workflows.limit
     before = task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY
+    long = task.LONG_IN_BYTES
     task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY = 30, 50, 1, 40
+    task.LONG_IN_BYTES = 12_000
     try:
         yield
     finally:
         task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY = before
+        task.LONG_IN_BYTES = long
 
 
 async def _play_tasks(stage: Stage, names: Sequence[str]) -> None:
@@ -72,7 +83,8 @@ async def _play_outages(stage: Stage) -> None:
     async with stage.worker(UnreachableLog(stage.pool), FailingKeeper()):
         await stage.register("log_away", scenarios.every(3))
         await _upkeep(stage, "upkeep_failing", rounds=1)
-    await stage.register("catch_up_all", scenarios.every(5), catch_up={"keep": "all"})
+    for name in ("catch_up_all", "caught_up_by_attempts"):
+        await stage.register(name, scenarios.every(5), catch_up={"keep": "all"})
     await stage.register("catch_up_latest", scenarios.every(3), catch_up={"keep": "latest"})
     await stage.register("catch_up_none", scenarios.every(3), catch_up={"keep": "none"})
     window = {"keep": "all", "within": "14s"}
@@ -92,7 +104,7 @@ async def _recover(stage: Stage, name: str) -> None:
         return
     missed = any(run.status is scenarios.MISSED for run in rows)
     caught_up = any(run.trigger is scenarios.CATCH_UP for run in rows)
-    assert missed or name == "catch_up_all", rows
+    assert missed or name in ("catch_up_all", "caught_up_by_attempts"), rows
     assert caught_up or name == "catch_up_none", rows
     await stage.delete(name)
 
@@ -102,6 +114,8 @@ async def _play_continued(stage: Stage) -> None:
         async with stage.worker(), asyncio.TaskGroup() as playing:
             playing.create_task(scenarios.go_on(stage, "continued", "true"))
             playing.create_task(scenarios.go_on(stage, "continued_while_running", "sleep 2.7"))
+            long = f"true # {'x' * 3_000}"
+            playing.create_task(scenarios.go_on(stage, "continued_by_size", long))
             playing.create_task(_upkeep(stage, "upkeep_continued", rounds=1))
     stage.played["continued_again"] = stage.played["continued"]
 

@@ -212,6 +212,16 @@ async def test_a_rerun_has_the_arguments_of_its_run(live: Web) -> None:
     assert second["reason"] == f"rerun of {first['run_id']}"
 
 
+async def test_arguments_that_are_too_large_ask_for_nothing(live: Web) -> None:
+    kept = await registered(live, action=HELLO)
+    sent = {"arguments": {"name": "b" * 65_536}}
+    answer = await live("POST", f"/api/v1/tasks/{kept['id']}/trigger", sent)
+    assert answer.status == 422
+    (wrong,) = answer.json["errors"]
+    assert (wrong["field"], wrong["value"]) == ("arguments", "65548 bytes")
+    assert (await live("GET", f"/api/v1/runs?task={kept['id']}")).json["items"] == []
+
+
 async def test_a_trigger_keeps_the_overlap_policy_that_it_was_asked_with(live: Web) -> None:
     kept = await registered(live)
     body = examples.TRIGGERS["overlap"]["value"]

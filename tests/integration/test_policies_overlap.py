@@ -1,5 +1,6 @@
 """What happens when a task is due while a run of it goes on, in skipped time; docs/policies.md."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from tests.running import TASK, Stage, every, lasting
 from workflows import runs as runs_module
 from workflows import task as task_module
 from workflows.messages import RunOrder
+from workflows.waiting_orders import FULL, size_of
 
 OVERLAP = "overlap: the run before it went on"
 
@@ -134,6 +136,37 @@ async def test_a_backfill_one_by_one_is_joined_by_no_other_backfill(on_stage: St
         await on_stage.minutes(1.5)
     assert on_stage.most_at_once == 3
     assert len(on_stage.log.rows()) == 5
+
+
+async def test_of_a_backfill_only_what_there_is_room_for_waits(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = past(on_stage, *range(-5, 0))
+    monkeypatch.setattr(runs_module, "MOST_WAITING", 3 * size_of(orders[0]))
+    on_stage.scripted(then=lasting(seconds=20))
+    async with on_stage.worker():
+        await on_stage.start(every("1h", on_stage.began))
+        await on_stage.ask("past", *orders)
+        await on_stage.minutes(1.5)
+    runs = [on_stage.log.final[one.run_id] for one in orders]
+    succeeded, skipped = (RunStatus.SUCCEEDED, None), (RunStatus.SKIPPED, FULL)
+    assert [(run.status, run.reason) for run in runs] == [succeeded] * 3 + [skipped] * 2
+
+
+async def test_a_run_for_whose_outcome_there_is_no_room_does_not_wait(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [replace(one, trigger=Trigger.MANUAL) for one in past(on_stage, *range(-4, 0))]
+    asked[2] = replace(asked[2], outcome={"output": "x" * 500})
+    monkeypatch.setattr(runs_module, "MOST_WAITING", 3 * size_of(asked[0]))
+    on_stage.scripted(lasting(seconds=30))
+    async with on_stage.worker():
+        await on_stage.start(every("1h", on_stage.began), {"overlap": "queue_all"})
+        for order in asked:
+            await on_stage.ask(order.run_id, order)
+        await on_stage.minutes(1)
+    runs = [on_stage.log.final[one.run_id] for one in asked]
+    assert [run.reason for run in runs] == [None, None, FULL, None]
 
 
 async def test_a_backfill_runs_beside_the_occurrences(on_stage: Stage) -> None:

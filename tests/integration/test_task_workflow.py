@@ -559,8 +559,19 @@ def short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_module, "TOO_LONG_HISTORY", 150)
 
 
-@pytest.mark.usefixtures("short_histories")
-async def test_continuing_as_new_loses_nothing(on_stage: Stage) -> None:
+@pytest.fixture
+def small_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same by their bytes."""
+    monkeypatch.setattr(task_module, "LONG_IN_BYTES", 60_000)
+    monkeypatch.setattr(runs_module, "FULL_IN_BYTES", 100_000)
+    monkeypatch.setattr(task_module, "TOO_LONG_IN_BYTES", 150_000)
+
+
+@pytest.mark.parametrize("histories", ["short_histories", "small_histories"])
+async def test_continuing_as_new_loses_nothing(
+    on_stage: Stage, request: pytest.FixtureRequest, histories: str
+) -> None:
+    request.getfixturevalue(histories)
     on_stage.scripted(then=lasting(seconds=3))
     async with on_stage.worker():
         await on_stage.start(every("10s", on_stage.began))
