@@ -272,7 +272,9 @@ def and_then(seconds: float | None = 60) -> AfterSuccess:
     return AfterSuccess(next_due_at=due_at)
 
 
-@pytest.mark.parametrize("seconds", [60, None], ids=["due again", "finished"])
+@pytest.mark.parametrize(
+    "seconds", [60, -0.2, None], ids=["due again", "due again already", "finished"]
+)
 async def test_a_success_is_written_by_its_attempt(executing: Bench, seconds: float | None) -> None:
     after = and_then(seconds)
     wanted = python("mark", after_success=after)
@@ -287,15 +289,8 @@ async def test_a_success_is_written_by_its_attempt(executing: Bench, seconds: fl
     assert (row.started_at, row.finished_at) == (outcome.started_at, outcome.finished_at)
 
 
-@pytest.mark.parametrize(
-    ("handler", "seconds"),
-    [("mark", -0.2), ("fail", 60)],
-    ids=["its task is due again already", "it failed"],
-)
-async def test_another_row_is_left_to_the_workflow(
-    executing: Bench, handler: str, seconds: float
-) -> None:
-    outcome = await executing.execute(python(handler, after_success=and_then(seconds)))
+async def test_the_row_of_a_failure_is_left_to_the_workflow(executing: Bench) -> None:
+    outcome = await executing.execute(python("fail", after_success=and_then()))
     assert not outcome.is_recorded
     assert not executing.log.recorded
 
@@ -313,6 +308,24 @@ async def test_a_row_that_the_log_does_not_take_is_left_to_the_workflow(executin
         outcome = await executing.execute(python("mark", after_success=and_then()))
         assert (outcome.status, outcome.is_recorded) == (RunStatus.SUCCEEDED, False)
     assert not executing.log.recorded
+
+
+@pytest.mark.parametrize(("seconds", "tries_the_next"), [(-0.2, True), (60, False)])
+async def test_whether_the_next_row_is_tried_after_one_that_the_log_was_slow_to_take(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch, seconds: float, tries_the_next: bool
+) -> None:
+    """One whose task is due again does not wait for long: that the log is away is not certain."""
+
+    async def slow(_: Run, __: datetime | None) -> None:
+        await asyncio.sleep(60)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(own_row, "_LEAST", 0.05)
+        patched.setattr(own_row, "_PATIENCE", 1.0)
+        patched.setattr(executing.log, "record_success", slow)
+        first = await executing.execute(python("mark", after_success=and_then(seconds)))
+    second = await executing.execute(python("mark", after_success=and_then()))
+    assert (first.is_recorded, second.is_recorded) == (False, tries_the_next)
 
 
 async def test_a_cancellation_while_the_row_is_written_undoes_no_success(

@@ -46,6 +46,8 @@ async def test_what_is_due_while_an_outage_is_caught_up_meets_the_overlap_policy
     ]
     triggers = [run.trigger for run in on_stage.log.rows() if run.started_at]
     assert triggers == [Trigger.CATCH_UP] * 3 + [Trigger.SCHEDULE] * 2
+    by_attempts = [order.trigger for order in on_stage.attempts if order.after_success]
+    assert by_attempts == triggers
 
 
 async def test_a_waiting_run_that_was_cancelled_stays_so_when_its_task_is_changed(
