@@ -18,7 +18,7 @@ from workflows.messages import KeepTask, RunOrder
 _RECORDED_AT_ONCE = 100
 #: Rows that are carried along when a task continues as new, and how many of them, the latest, keep
 #: their output and a long error: an input may have 2 MiB.
-_CARRIED, _CARRIED_WHOLE = 160, 20
+_CARRIED, _CARRIED_WHOLE = 100, 10
 #: Attempts that each keeps, and bytes of other errors.
 _LEFT_ATTEMPTS, _LEFT_TEXT = 5, 200
 _LONGEST_PAUSE = timedelta(seconds=30)
