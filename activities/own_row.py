@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 HEARD_LATE = "its worker was lost before the engine heard of its end"
 _PATIENCE = 3.0  # seconds; a run that waits for the log must not overlap with the next,
 _SHARE = 0.25  # so it waits no longer than for this share of the time until then,
-_LEAST = 0.5  # but so long at least, as what it spares matters most where tasks are late;
-_SPARED = 10.0  # and for so long no run does after one has waited in vain
-_LONG = 1.0  # for this long: less may be the fault of a worker that has too much to do
+_LEAST = 0.5  # but for this long even where the task is late: it saves work where there is too much
+_SPARED = 10.0  # No run waits for so long after one has waited in vain for
+_LONG = 1.0  # this long or longer: less may be the fault of a worker that has too much to do.
 _FIND_WITHIN = 1.0
 
 

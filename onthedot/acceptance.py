@@ -1,7 +1,6 @@
 """Whether a definition can be accepted, asked once, when it is registered or changed."""
 
 import asyncio
-import json
 from datetime import datetime
 from typing import Any
 
@@ -24,10 +23,7 @@ class Acceptance:
         self, task_id: str, spec: TaskSpec, now: datetime, *, check_schedule: bool = True
     ) -> TaskSpec:
         """The definition as it is stored; raise InvalidInput with all that is wrong with it."""
-        size = len(spec.model_dump_json().encode())
-        if size > MAX_DEFINITION_BYTES:
-            remedy = f"keep it under {MAX_DEFINITION_BYTES} bytes"
-            raise InvalidInput(FieldError("task", f"{size} bytes", "too large", remedy))
+        _check_size("task", spec)
         when = await self.with_calendar_days(spec.schedule)
         wrong = schedule.check(when, now, task_id) if check_schedule else []
         wrong += await self._check_action(spec)
@@ -50,15 +46,19 @@ class Acceptance:
         if not isinstance(action, PythonAction):
             remedy = "only a task with a python action takes arguments; leave them out"
             raise InvalidInput(FieldError("arguments", arguments, "not taken", remedy))
-        size = len(json.dumps(arguments).encode())
-        if size > MAX_DEFINITION_BYTES:
-            remedy = f"keep them under {MAX_DEFINITION_BYTES} bytes"
-            raise InvalidInput(FieldError("arguments", f"{size} bytes", "too large", remedy))
         merged = action.model_copy(update={"arguments": {**action.arguments, **arguments}})
         spec = task.spec.model_copy(update={"action": merged})
+        _check_size("arguments", spec)
         InvalidInput.raise_if_any(await self._check_action(spec))
 
     async def _check_action(self, spec: TaskSpec) -> list[FieldError]:
         if takes_time(spec.action, self._settings):
             return await asyncio.to_thread(check_action, spec.action, self._settings, spec.queue)
         return check_action(spec.action, self._settings, spec.queue)
+
+
+def _check_size(field: str, spec: TaskSpec) -> None:
+    size = len(spec.model_dump_json().encode())
+    if size > MAX_DEFINITION_BYTES:
+        remedy = f"a definition may have {MAX_DEFINITION_BYTES} bytes in all"
+        raise InvalidInput(FieldError(field, f"{size} bytes", "too large", remedy))

@@ -1,6 +1,7 @@
 """The runs of a task: started, queued or left out as its overlap policy says."""
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -134,24 +135,25 @@ class Runs:
             return True
         return order.trigger in _BY_ITSELF and had_its_turn(self._state, order.due_at)
 
-    def start_on_request(self, orders: Iterable[RunOrder]) -> None:
+    def start_on_request(self, orders: Sequence[RunOrder]) -> None:
         if self._state.state is TaskState.DELETED:
             for order in orders:
                 self._leave_out_idle(order)
             return
-        for order in self._that_there_is_room_for(orders):
-            if _is_backfill(order):
-                self._state.backfill.append(order)
-            else:
-                self.recall_waiting()  # it is not busy; but it may be when their instant comes
-                self.come_due(order)
+        self._state.backfill.extend(self._that_there_is_room_for(filter(_is_backfill, orders)))
+        for order in itertools.filterfalse(_is_backfill, orders):
+            self.recall_waiting()  # it is not busy; but it may be when their instant comes
+            self.come_due(order)
 
     def catch_up(self, orders: Iterable[RunOrder]) -> None:
         """Queue occurrences of a pause or an outage, however many they are."""
+        self._let_wait(orders)
+        self.start_queued()
+
+    def _let_wait(self, orders: Iterable[RunOrder]) -> None:
         for order in self._that_there_is_room_for(orders):
             self._state.queue.append(order)
             self._log.show_waiting(order)
-        self.start_queued()
 
     def _that_there_is_room_for(self, orders: Iterable[RunOrder]) -> Iterator[RunOrder]:
         """Those that may wait; the others get their row."""
@@ -160,9 +162,9 @@ class Runs:
             size = size_of(order)
             if size > left and workflow.patched(_LITTLE_ROOM):
                 self._log.leave_out(order, RunStatus.SKIPPED, FULL)
-                continue
-            left -= size
-            yield order
+            else:
+                left -= size
+                yield order
 
     def start_queued(self) -> None:
         """Start the first of each queue while their lane has room."""
@@ -225,13 +227,11 @@ class Runs:
         return order.overlap or self._state.spec.policies.overlap
 
     def _queue(self, order: RunOrder, room: int) -> None:
-        if len(self._state.queue) >= room:
+        if len(self._state.queue) < room:
+            self._let_wait([order])
+        else:
             reason = f"overlap: the queue is full ({room} of {room})"
             self._log.leave_out(order, RunStatus.SKIPPED, reason)
-            return
-        for one in self._that_there_is_room_for([order]):
-            self._state.queue.append(one)
-            self._log.show_waiting(one)
 
     def _may_leave_queue(self, order: RunOrder) -> bool:
         allowed = self._overlap_of(order) is OverlapPolicy.ALLOW

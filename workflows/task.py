@@ -90,7 +90,7 @@ class TaskWorkflow:
     @workflow.update(description="Start runs that were asked for")
     def start_runs(self, asked: StartRuns) -> None:
         if self._takes(asked.request_id):
-            orders = (replace(order, at_once=asked.at_once) for order in asked.orders)
+            orders = [replace(order, at_once=asked.at_once) for order in asked.orders]
             self._runs.start_on_request(orders)
             self._runs.start_queued()
 

@@ -2,10 +2,11 @@
 
 import json
 
+from workflows.history import MIB
 from workflows.messages import RunOrder
 
 #: Bytes, of the 2 MiB that the engine lets an input have: a task that needs more cannot go on.
-MOST_WAITING = 1024 * 1024
+MOST_WAITING = MIB
 FULL = f"runs of {MOST_WAITING // 1024} KiB wait already, which is all that there is room for"
 _BARE = 220  # an order's fields without what they say
 

@@ -243,10 +243,11 @@ class Watch:
         await until(last)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
+        known = self._history([], {}, {}, last)  # once: the links between the parts wait meanwhile
         due = {
             (task.task_id, window.due_at)
             for task in self.tasks.values()
-            for window in windows(task, self._history([], {}, {}, last))
+            for window in windows(task, known)
             if TaskState.DELETED not in window.states
         }
         asked = {one.run_id for one in self.asked}

@@ -33,6 +33,7 @@ Scenario = Callable[[Stage], Awaitable[None]]
 TASKS: Mapping[str, Scenario] = {
     name: play for name, play in vars(scenarios).items() if hasattr(play, "is_scenario")
 }
+#: The last is played as ``catch_up_all``, of which an installation may have the workflow write rows.
 AWAY = (
     "log_away",
     "catch_up_all",

@@ -218,7 +218,8 @@ async def test_arguments_that_are_too_large_ask_for_nothing(live: Web) -> None:
     answer = await live("POST", f"/api/v1/tasks/{kept['id']}/trigger", sent)
     assert answer.status == 422
     (wrong,) = answer.json["errors"]
-    assert (wrong["field"], wrong["value"]) == ("arguments", "65548 bytes")
+    assert wrong["field"] == "arguments"
+    assert int(wrong["value"].removesuffix(" bytes")) > 65_536
     assert (await live("GET", f"/api/v1/runs?task={kept['id']}")).json["items"] == []
 
 

@@ -147,10 +147,12 @@ async def test_of_a_backfill_only_what_there_is_room_for_waits(
     async with on_stage.worker():
         await on_stage.start(every("1h", on_stage.began))
         await on_stage.ask("past", *orders)
+        at_once = await on_stage.trigger()
         await on_stage.minutes(1.5)
     runs = [on_stage.log.final[one.run_id] for one in orders]
     succeeded, skipped = (RunStatus.SUCCEEDED, None), (RunStatus.SKIPPED, FULL)
     assert [(run.status, run.reason) for run in runs] == [succeeded] * 3 + [skipped] * 2
+    assert on_stage.log.final[at_once].status is RunStatus.SUCCEEDED  # it did not have to wait
 
 
 async def test_a_run_for_whose_outcome_there_is_no_room_does_not_wait(
