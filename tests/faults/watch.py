@@ -339,7 +339,10 @@ class Watch:
 
     async def _select(self, query: str) -> list[dict[str, Any]]:
         url = self.cluster.postgres_server.url()
-        connecting = psycopg.AsyncConnection.connect(url, row_factory=dict_row, connect_timeout=3)
+        # Without a transaction to end: cancelled while it commits, a connection stays open.
+        connecting = psycopg.AsyncConnection.connect(
+            url, autocommit=True, row_factory=dict_row, connect_timeout=3
+        )
         async with await connecting as connection:
             await connection.execute("SET statement_timeout = '5s'")
             found = await connection.execute(query.encode(), [self.prefix])
