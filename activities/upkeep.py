@@ -1,12 +1,16 @@
 """The upkeep of the installation, as activities."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from temporalio import activity
 
 from onthedot import metrics
+
+BETWEEN_ROUNDS = timedelta(seconds=5)
 
 
 class Keeper(Protocol):
@@ -22,10 +26,19 @@ class Upkeep:
         self._keeper = keeper
 
     @activity.defn(name="reconcile")
-    async def reconcile(self) -> int:
-        """How many changes and requests the engine has taken now."""
-        with _counted("reconcile"):
-            return _sent("reconcile", await self._keeper.reconcile(activity.heartbeat))
+    async def reconcile(self, seconds: float = 0) -> int:
+        """How many changes and requests the engine has taken now.
+
+        In one round, or in rounds for so many seconds, or until this worker is to stop.
+        """
+        loop = asyncio.get_running_loop()
+        end, sent = loop.time() + seconds, 0
+        while True:
+            with _counted("reconcile"):
+                sent += _sent("reconcile", await self._keeper.reconcile(activity.heartbeat))
+            activity.heartbeat()
+            if loop.time() >= end or await _is_to_stop(within=BETWEEN_ROUNDS):
+                return sent
 
     @activity.defn(name="compare")
     async def compare(self) -> int:
@@ -37,6 +50,15 @@ class Upkeep:
     async def mind_months(self) -> None:
         with _counted("mind-months"):
             await self._keeper.mind_months()
+
+
+async def _is_to_stop(within: timedelta) -> bool:
+    """Whether this worker is told to stop so long from now, or sooner."""
+    try:
+        await asyncio.wait_for(activity.wait_for_worker_shutdown(), within.total_seconds())
+    except TimeoutError:
+        return False
+    return True
 
 
 @contextmanager

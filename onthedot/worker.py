@@ -60,6 +60,7 @@ _MOST_FILES = 65_536
 #: In new objects, then in collections of the generation before: by default 700, 10, 10.
 _GARBAGE_THRESHOLDS = (5_000, 10, 20)
 _UPKEEP_POLLERS = PollerBehaviorSimpleMaximum(maximum=2)
+_UPKEEP_GRACE = timedelta(seconds=5)  # for a round to end
 
 
 async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] = ()) -> None:
@@ -179,6 +180,7 @@ class _Parts:
             workflow_runner=workflow_runner(),
             workflow_task_poller_behavior=_UPKEEP_POLLERS,
             activity_task_poller_behavior=_UPKEEP_POLLERS,
+            graceful_shutdown_timeout=_UPKEEP_GRACE,
         )
 
     def _executor(self) -> Executor:

@@ -7,11 +7,14 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
-from activities.upkeep import Upkeep
+from activities.upkeep import BETWEEN_ROUNDS, Upkeep
 
-EVERY = timedelta(seconds=5)
-#: So many rounds are an hour; each hour has its own chores, and its own history.
-_ROUNDS = 720
+#: One activity does the rounds of a minute: to have each be one costs several times as much.
+_STRETCH = timedelta(minutes=1)
+#: So many are an hour; each hour has its own chores, and its own history.
+_STRETCHES = 60
+_ROUNDS = 720  # of those that are an activity each, in histories begun before there were stretches
+_IN_STRETCHES = "upkeep in stretches"
 _ONE_TRY = RetryPolicy(maximum_attempts=1)
 
 
@@ -21,19 +24,22 @@ class UpkeepWorkflow:
     async def run(self) -> None:
         # beside the rounds: what was lost on its way must not wait for the chores of an hour
         chores = asyncio.create_task(self._hourly())
-        for _ in range(_ROUNDS):
+        in_stretches = workflow.patched(_IN_STRETCHES)
+        stretch = _STRETCH if in_stretches else timedelta()
+        for _ in range(_STRETCHES if in_stretches else _ROUNDS):
             # A round that fails is no matter: the next one does its work.
             try:
                 await workflow.execute_activity_method(
                     Upkeep.reconcile,
+                    stretch.total_seconds(),
                     start_to_close_timeout=timedelta(minutes=10),
-                    heartbeat_timeout=timedelta(seconds=15),
+                    heartbeat_timeout=timedelta(seconds=10),
                     retry_policy=_ONE_TRY,
                     summary="send what the engine does not know yet",
                 )
             except ActivityError as error:
                 workflow.logger.warning("reconciling: %s", error.cause)
-            await workflow.sleep(EVERY, summary="until the next round")
+            await workflow.sleep(BETWEEN_ROUNDS, summary="until the next round")
         await chores
         workflow.continue_as_new()
 

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ AWAY = (
     "catch_up_too_old",
     "caught_up_by_attempts",
 )
-UPKEEP = ("upkeep", "upkeep_failing")
+UPKEEP = ("upkeep", "upkeep_failing", "upkeep_in_stretches")
 #: Histories of workflows that continue as new after a few events: they replay with ``SHORT``.
 CONTINUED_LIMIT = "limit_continued"
 CONTINUED = (
@@ -61,14 +62,14 @@ def short() -> Iterator[None]:
     """Let workflows continue as new soon. A replay must see what the recording saw."""
     task, upkeep, limit = workflows.task, workflows.upkeep, workflows.limit
     before = task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY
-    long = task.LONG_IN_BYTES
+    long, stretches = task.LONG_IN_BYTES, upkeep._STRETCHES
     task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY = 30, 50, 1, 40
-    task.LONG_IN_BYTES = 12_000
+    task.LONG_IN_BYTES, upkeep._STRETCHES = 12_000, 1
     try:
         yield
     finally:
         task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY = before
-        task.LONG_IN_BYTES = long
+        task.LONG_IN_BYTES, upkeep._STRETCHES = long, stretches
 
 
 async def _play_tasks(stage: Stage, names: Sequence[str]) -> None:
@@ -93,6 +94,7 @@ async def _play_outages(stage: Stage) -> None:
     await asyncio.sleep(17)  # longer than what simply runs late
     async with stage.worker(), asyncio.TaskGroup() as playing:
         playing.create_task(_upkeep(stage, "upkeep", rounds=2))
+        playing.create_task(_upkeep(stage, "upkeep_in_stretches", rounds=2))
         for name in AWAY:
             playing.create_task(_recover(stage, name))
 
@@ -188,6 +190,7 @@ async def _history(stage: Stage, name: str) -> WorkflowHistory:
 
 async def record(stage: Stage, names: Sequence[str]) -> None:
     """Play scenarios, all when ``names`` is empty, and write the histories of their workflows."""
+    workflows.upkeep._STRETCH = timedelta(seconds=8)  # which no replay sees
     await _play_tasks(stage, [one for one in names or TASKS if one in TASKS])
     if not names or CONTINUED_LIMIT in names:
         await _play_continued_limit(stage)
