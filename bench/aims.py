@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import ge
 
-from bench.figures import Kept, Record, Spread, spread
+from bench.figures import Kept, Record, Spread, spread, spread_of
 
 _PAGE_LIMIT = 50.0  # ms
 
@@ -108,15 +108,16 @@ def _ratio(
     *,
     most: float | None = None,
 ) -> Iterator[Aim]:
-    """What one side uses in sum, divided by what the other does, where both were measured."""
+    """What one side uses in sum, divided by what the other does: each ratio is of two neighbours.
+
+    A machine that is shared is half as fast at some hours as at others.
+    """
 
     def used(one: Record) -> float:
         return sum(one.figures.get(name, float("nan")) for name in figures)
 
-    ours, theirs = (spread(kept.of(part, name, case), used) for name in (side, other))
-    if ours and theirs:
-        ratio = ours.middle / theirs.middle
-        found = Spread(ratio, ours.least / theirs.most, ours.most / theirs.least)
+    pairs = kept.pairs(part, case, side, other)
+    if found := spread_of([used(ours) / used(theirs) for ours, theirs in pairs]):
         yield Aim(words, case, found, "", 2, None if most is None else partial(ge, most))
 
 

@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 
 from bench.plan import Work
@@ -79,7 +80,12 @@ def spread(
 ) -> Spread | None:
     """``figure`` over ``records``; None where none of them has it."""
     found = [one.figures.get(figure) if isinstance(figure, str) else figure(one) for one in records]
-    values = [value for value in found if value is not None and not math.isnan(value)]
+    return spread_of([value for value in found if value is not None])
+
+
+def spread_of(found: Sequence[float]) -> Spread | None:
+    """That of numbers; None where there is none."""
+    values = [value for value in found if not math.isnan(value)]
     if not values:
         return None
     return Spread(statistics.median(values), min(values), max(values))
@@ -124,6 +130,24 @@ class Kept:
             for one in self.records
             if one.part == part and side in (None, one.side) and case in (None, one.case)
         ]
+
+    def pairs(self, part: str, case: str, side: str, other: str) -> list[tuple[Record, Record]]:
+        """Records of two sides that were measured beside each other: the nearest in the file.
+
+        Each record is in one pair, at most.
+        """
+        places = {id(one): place for place, one in enumerate(self.records)}
+        possible = sorted(
+            product(self.of(part, side, case), self.of(part, other, case)),
+            key=lambda pair: abs(places[id(pair[0])] - places[id(pair[1])]),
+        )
+        taken: set[int] = set()
+        found = []
+        for one, two in possible:
+            if taken.isdisjoint((id(one), id(two))):
+                taken |= {id(one), id(two)}
+                found.append((one, two))
+        return found
 
 
 def _size(case: str) -> tuple[int, str]:

@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench import plot, product, report
+from bench import aims, plot, product, report
 from bench.figures import Kept, Record, lag_figures
 from bench.plan import Work
 
@@ -78,3 +78,18 @@ def test_figures_of_several_runs_are_kept_and_summed_up(tmp_path: Path) -> None:
     assert "0.030 (0.020-0.040)" in text
     assert "not today" not in text
     assert "p99 0.03 s" in (plot.lags(kept) or "")
+
+
+def test_sides_are_held_against_those_that_were_measured_beside_them() -> None:
+    """A slow hour is no ratio: it slows both."""
+    kept = Kept(None)
+    for side, cpu in [("control", 10), ("onthedot", 12), ("onthedot", 39), ("control", 30)]:
+        kept.add(Record(part="herd", side=side, case="9 tasks", figures={"cpu": cpu}))
+    kept.add(Record(part="herd", side="control", case="8 tasks", figures={"cpu": 1}))
+    kept.add(Record(part="herd", side="onthedot", case="9 tasks", figures={"cpu": 99}))
+    pairs = kept.pairs("herd", "9 tasks", "onthedot", "control")
+    assert sorted((one.figures["cpu"], two.figures["cpu"]) for one, two in pairs) == [
+        (12, 10),
+        (39, 30),
+    ]
+    assert "met: 1.25 (1.20-1.30)" in aims.table(kept)
