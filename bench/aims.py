@@ -110,7 +110,7 @@ def _ratio(
 ) -> Iterator[Aim]:
     """What one side uses in sum, divided by what the other does: each ratio is of two neighbours.
 
-    A machine that is shared is half as fast at some hours as at others.
+    A machine that is shared is slower at some hours than at others, for both.
     """
 
     def used(one: Record) -> float:

@@ -8,7 +8,7 @@ from bench.figures import Kept, spread
 from bench.sides import OFFERS
 
 _LEFT, _RIGHT, _ROW, _HEAD, _WIDTH = 150, 90, 22, 44, 760
-_LEAST, _MOST = -3, 2  # powers of ten of a second
+_LEAST, _MOST = -3, 3  # powers of ten of a second
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
   .title { font-weight: 600 } .small { font-size: 11px; fill: #57606a }
