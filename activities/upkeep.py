@@ -29,7 +29,8 @@ class Upkeep:
     async def reconcile(self, seconds: float = 0) -> int:
         """How many changes and requests the engine has taken now.
 
-        In one round, or in rounds for so many seconds, or until this worker is to stop.
+        In one round, or in rounds for so many seconds, or until this worker is to stop. Raise
+        DatabaseUnavailable.
         """
         loop = asyncio.get_running_loop()
         end, sent = loop.time() + seconds, 0

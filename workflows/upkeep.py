@@ -9,7 +9,7 @@ from temporalio.exceptions import ActivityError
 
 from activities.upkeep import BETWEEN_ROUNDS, Upkeep
 
-#: One activity does the rounds of a minute: to have each be one costs several times as much.
+#: One activity does the rounds of a minute: each would be eleven events as one of its own.
 _STRETCH = timedelta(minutes=1)
 #: So many are an hour; each hour has its own chores, and its own history.
 _STRETCHES = 60

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from temporalio.client import WorkflowHandle, WorkflowHistory
 
@@ -60,16 +61,12 @@ BRANCHES = (*TASKS, *AWAY, *UPKEEP, *CONTINUED)
 @contextmanager
 def short() -> Iterator[None]:
     """Let workflows continue as new soon. A replay must see what the recording saw."""
-    task, upkeep, limit = workflows.task, workflows.upkeep, workflows.limit
-    before = task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY
-    long, stretches = task.LONG_IN_BYTES, upkeep._STRETCHES
-    task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY = 30, 50, 1, 40
-    task.LONG_IN_BYTES, upkeep._STRETCHES = 12_000, 1
-    try:
+    with (
+        patch.multiple(workflows.task, LONG_HISTORY=30, TOO_LONG_HISTORY=50, LONG_IN_BYTES=12_000),
+        patch.multiple(workflows.upkeep, _ROUNDS=1, _STRETCHES=1),
+        patch.object(workflows.limit, "LONG_HISTORY", 40),
+    ):
         yield
-    finally:
-        task.LONG_HISTORY, task.TOO_LONG_HISTORY, upkeep._ROUNDS, limit.LONG_HISTORY = before
-        task.LONG_IN_BYTES, upkeep._STRETCHES = long, stretches
 
 
 async def _play_tasks(stage: Stage, names: Sequence[str]) -> None:
@@ -190,7 +187,6 @@ async def _history(stage: Stage, name: str) -> WorkflowHistory:
 
 async def record(stage: Stage, names: Sequence[str]) -> None:
     """Play scenarios, all when ``names`` is empty, and write the histories of their workflows."""
-    workflows.upkeep._STRETCH = timedelta(seconds=8)  # which no replay sees
     await _play_tasks(stage, [one for one in names or TASKS if one in TASKS])
     if not names or CONTINUED_LIMIT in names:
         await _play_continued_limit(stage)
@@ -213,6 +209,7 @@ def main() -> None:
     names = parser.parse_args().names
     logging.basicConfig(level=logging.WARNING)
     with (
+        patch.object(workflows.upkeep, "_STRETCH", timedelta(seconds=8)),  # which no replay sees
         services.temporary_folder() as folder,
         services.running_postgres(folder) as postgres,
         services.running_temporal(folder) as temporal,

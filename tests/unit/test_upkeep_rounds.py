@@ -10,25 +10,21 @@ from temporalio.testing import ActivityEnvironment
 from activities.upkeep import Upkeep
 from onthedot import metrics
 from onthedot.errors import DatabaseUnavailable
+from tests import promql, services
+from tests.histories.stage import FailingKeeper
 
 
-class Rounds:
+class Rounds(FailingKeeper):
     """A keeper that sends one change in each round, and cannot do those from ``until`` on."""
 
     def __init__(self, until: int = 1000) -> None:
         self.done, self._until = 0, until
 
-    async def reconcile(self, _alive: Callable[[], None]) -> int:
+    async def reconcile(self, alive: Callable[[], None]) -> int:
         if self.done == self._until:
-            raise DatabaseUnavailable("Postgres does not answer")
+            return await super().reconcile(alive)
         self.done += 1
         return 1
-
-    async def compare(self, _alive: Callable[[], None]) -> int:
-        raise NotImplementedError
-
-    async def mind_months(self) -> None:
-        raise NotImplementedError
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +33,8 @@ def short_time_between(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def counted(outcome: str) -> float:
-    return metrics.UPKEEP_ROUNDS.labels("reconcile", outcome)._value.get()  # type: ignore[no-any-return]
+    text = metrics.render().decode()
+    return promql.samples(text, "onthedot_upkeep_rounds_total", chore="reconcile", outcome=outcome)
 
 
 @pytest.fixture
@@ -68,10 +65,9 @@ async def test_it_does_rounds_for_a_while_and_says_after_each_that_it_is_alive(
 async def test_it_ends_at_once_when_its_worker_is_to_stop(worker: ActivityEnvironment) -> None:
     rounds = Rounds()
     running = asyncio.create_task(worker.run(Upkeep(rounds).reconcile, 3600))
-    await asyncio.sleep(0.1)
-    assert not running.done()
+    await services.assert_eventually(lambda: rounds.done > 1)
     worker.worker_shutdown()
-    assert await asyncio.wait_for(running, 5) == rounds.done > 1
+    assert await asyncio.wait_for(running, 5) == rounds.done
 
 
 async def test_a_round_that_fails_ends_it(worker: ActivityEnvironment) -> None:
