@@ -111,12 +111,7 @@ class _Checking:
             for one in self._history.outages
             if one.begun_at <= asked.due_at + PROMISED and asked.due_at <= one.ended_at
         )
-        window = Window(
-            due_at=asked.due_at,
-            deadline=max([asked.due_at, *(one.ended_at for one in outages)]) + PROMISED,
-            outages=outages,
-            states=frozenset({TaskState.ACTIVE}),
-        )
+        window = Window(due_at=asked.due_at, outages=outages, states=frozenset({TaskState.ACTIVE}))
         self._occurrence(task, window, row)
 
     def rows(self) -> None:
@@ -125,9 +120,8 @@ class _Checking:
         for row in self._history.rows:
             if row.task_id not in self._tasks or row.due_at > self._history.until:
                 continue
-            by_itself = row.trigger in _BY_ITSELF
-            called_for = (row.task_id, row.due_at) in self._expected if by_itself else True
-            if not called_for and row.run_id not in asked:
+            is_due = row.trigger in _BY_ITSELF and (row.task_id, row.due_at) in self._expected
+            if not is_due and row.run_id not in asked:
                 what = f"{row.run_id} ({row.trigger}) was neither due nor asked for"
                 self._blame(Broken.UNCALLED_FOR, row.task_id, what)
 

@@ -96,7 +96,7 @@ def scenario(cluster: Cluster, request: pytest.FixtureRequest) -> Scenario:
 
 
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     findings = config.stash[_FINDINGS]
     if not findings:
@@ -104,4 +104,13 @@ def pytest_terminal_summary(
     terminalreporter.section("promises")
     terminalreporter.write_line(summary(findings))
     if page := config.getoption("--page", default=None):
-        write_page(page, findings, all_played=not config.getoption("keyword"))
+        write_page(page, findings, all_played=_were_all_played(exitstatus, config))
+
+
+def _were_all_played(exitstatus: int, config: pytest.Config) -> bool:
+    """Whether this was the whole of ``make faults``, to its end."""
+    given = config.option
+    narrowed = given.keyword or given.maxfail or getattr(given, "lf", False)
+    of_all = config.args == ["tests/faults"] and given.markexpr == "fast or long"
+    came_to_its_end = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    return came_to_its_end and of_all and not narrowed

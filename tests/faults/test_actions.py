@@ -1,6 +1,7 @@
 """Actions that hang, never end, or fill up: their deadlines hold, and the others stay on time."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,11 +19,19 @@ EVERY_4 = {"kind": "interval", "every": "4s"}
 _MOST_GROWTH = 200 * 2**20
 
 # It ignores TERM, as do its children, of which each starts another.
-_FORKS = """
+_FOREVER = "sleep 600.4711"  # of no other process
+_FORKS = f"""
 trap '' TERM
-for depth in 1 2 3; do (trap '' TERM; sleep 600 & sleep 600) & done
-sleep 600
+for depth in 1 2 3; do (trap '' TERM; {_FOREVER} & {_FOREVER}) & done
+{_FOREVER}
 """
+
+
+def _is_it(cmdline: Path) -> bool:
+    """Whether this process sleeps for ever for us."""
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        return _FOREVER.split()[1].encode() in cmdline.read_bytes().split(b"\0")
+    return False
 
 
 @asynccontextmanager
@@ -95,12 +104,7 @@ async def test_output_without_an_end_and_processes_that_ignore_term_hold_up_nobo
     assert max(lasted) < 3 + 5 + 4, lasted  # the timeout, TERM's time, KILL
 
     def none_is_left() -> bool:
-        left = [
-            pid
-            for worker in cluster.workers
-            for pid in services.children_of(worker.pid)
-            if b"600" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        left = [file.parent.name for file in Path("/proc").glob("[0-9]*/cmdline") if _is_it(file)]
         assert not left
         return True
 

@@ -17,10 +17,9 @@ _TOO_LATE_TO_RECALL = timedelta(seconds=3.5)
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """An occurrence starts between its due time and its deadline."""
+    """An occurrence starts within 10 s of the moment from which it could."""
 
     due_at: datetime
-    deadline: datetime
     outages: tuple[Outage, ...]  # those that may have held it up
     states: frozenset[TaskState]  # what its task may have been when it was due
 
@@ -28,10 +27,6 @@ class Window:
     def could_start_at(self) -> datetime:
         """The earliest instant at which something could run it."""
         return max([self.due_at, *(one.ended_at for one in self.outages)])
-
-    @property
-    def is_certain(self) -> bool:
-        return len(self.states) == 1
 
 
 def windows(task: Registered, history: History) -> Iterator[Window]:
@@ -43,12 +38,7 @@ def windows(task: Registered, history: History) -> Iterator[Window]:
         if due_at > history.until:
             return
         outages = tuple(one for one in history.outages if _holds_up(one, task, due_at))
-        yield Window(
-            due_at=due_at,
-            deadline=max([due_at, *(one.ended_at for one in outages)]) + PROMISED,
-            outages=outages,
-            states=_states(task, due_at),
-        )
+        yield Window(due_at=due_at, outages=outages, states=_states(task, due_at))
 
 
 def match(

@@ -395,6 +395,12 @@ def _uncalled_for(given_: Drawn) -> History:
     return given_.with_row(row, row, replace(row, run_id=run_id, due_at=due_at))
 
 
+def _asked_by_nobody(given_: Drawn) -> History:
+    row = given_.row(lambda one: one.ran)
+    run_id = requested_run_id(TASK, row.due_at, "a key")
+    return given_.with_row(row, row, replace(row, run_id=run_id, trigger=Trigger.MANUAL))
+
+
 def _doubled(given_: Drawn) -> History:
     row = given_.row(lambda one: one.ran)
     more = [Call(key=row.run_id, at=row.started_at or BEGAN)] * 2
@@ -473,6 +479,7 @@ WRONG: dict[str, tuple[Callable[[Drawn], History], Broken]] = {
     "a run was made in a pause": (_ran_while_paused, Broken.RAN),
     "an occurrence has two rows": (_twice, Broken.TWO_ROWS),
     "a row is of no due time": (_uncalled_for, Broken.UNCALLED_FOR),
+    "a run on request is there that nobody asked for": (_asked_by_nobody, Broken.UNCALLED_FOR),
     "a run was made twice": (_doubled, Broken.DOUBLED),
     "a run was not made": (_unseen, Broken.UNSEEN),
     "a run was made of which the log says that it was not": (_seen_though_not_run, Broken.UNLOGGED),
