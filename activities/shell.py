@@ -264,6 +264,10 @@ def _check_texts(action: ShellAction) -> Iterator[FieldError]:
     for field, text in texts.items():
         if "\0" in text:
             yield FieldError(field, text, "holds a NUL", "Leave it out")
+    if action.script and not action.script.strip():
+        yield FieldError(
+            "action.script", action.script, "nothing but white space", "Give what /bin/sh is to do"
+        )
     for name in action.env:
         if name.startswith("ONTHEDOT_"):
             yield FieldError(

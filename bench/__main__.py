@@ -88,9 +88,9 @@ def _cases(options: Options) -> Iterator[tuple[firing.Case, bool]]:
                 yield firing.steady(rate, options.seconds, action), rate == options.rates[0]
 
 
-async def run(options: Options, kept: Kept) -> None:
-    """Measure all, and keep each figure as soon as it is there."""
-    conditions = report.conditions(options.workers)
+async def run(options: Options, kept: Kept) -> bool:
+    """Measure all, and keep each figure as soon as it is there; whether Onthedot did it right."""
+    conditions, is_right = report.conditions(options.workers), True
     _say(conditions)
     for round_ in range(1, options.rounds + 1):
         for step in steps(options):
@@ -99,7 +99,9 @@ async def run(options: Options, kept: Kept) -> None:
             load = round(os.getloadavg()[0], 1)
             async for record in _taken(step):
                 kept.add(replace(record, conditions=conditions, load=load))
+                is_right &= record.side != "onthedot" or not record.problems
                 _say(f"[{round_}/{options.rounds}] {report.line(record)}")
+    return is_right
 
 
 async def _taken(step: Step) -> AsyncIterator[Record]:
@@ -129,11 +131,11 @@ async def _main(options: Options) -> int:
     if options.fresh and options.json:
         options.json.unlink(missing_ok=True)
     kept = Kept(options.json)
-    await run(options, kept)
+    is_right = await run(options, kept)
     _say(report.summary(kept))
     if options.page:
         report.write_page(options.page, kept)
-    return 1 if any(one.problems for one in kept.records if one.side == "onthedot") else 0
+    return 0 if is_right else 1
 
 
 def _end(task: asyncio.Task[int]) -> None:

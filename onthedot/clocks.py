@@ -4,9 +4,12 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import scalar_row
 
 from onthedot import metrics
-from onthedot.database.pool import Pool, connection
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +27,17 @@ def skew(before: float, theirs: float, after: float) -> float:
     return (before + after) / 2 - theirs
 
 
-async def skew_to_postgres(pool: Pool, clock: Callable[[], float] = time.time) -> float:
-    """By how many seconds ``clock`` is ahead of Postgres's; raise DatabaseUnavailable."""
-    async with connection(pool) as conn:
+async def skew_to_postgres(
+    conn: AsyncConnection[Any], clock: Callable[[], float] = time.time
+) -> float:
+    """By how many seconds ``clock`` is ahead of Postgres's."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
         before = clock()
-        cursor = await conn.execute(
-            "SELECT extract(epoch FROM clock_timestamp())::float8 AS theirs"
-        )
-        row = await cursor.fetchone()
+        await cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+        theirs = await cursor.fetchone()
         after = clock()
-    assert row is not None
-    return skew(before, row["theirs"], after)
+    assert theirs is not None
+    return skew(before, theirs, after)
 
 
 def judge(seconds: float, against: str) -> bool:

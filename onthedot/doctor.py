@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -19,7 +18,6 @@ from onthedot.errors import DatabaseUnavailable
 from onthedot.settings import Settings
 from onthedot.stack import local_url
 
-_MOST_SKEW = 0.5  # seconds between our clock and that of Postgres
 _ANSWERS_WITHIN = 5.0
 
 
@@ -85,14 +83,8 @@ def _migrations(missing: list[str]) -> Finding:
 
 
 async def _skew(url: str) -> float:
-    """By how many seconds our clock is ahead of Postgres's, give or take half a round trip."""
     async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
-        before = time.time()
-        answer = await connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
-        row = await answer.fetchone()
-        after = time.time()
-    assert row is not None
-    return clocks.skew(before, row[0], after)
+        return await clocks.skew_to_postgres(connection)
 
 
 async def _workers(url: str) -> list[Worker]:
@@ -103,7 +95,7 @@ async def _workers(url: str) -> list[Worker]:
 
 
 def _workers_clocks(seen: list[Worker]) -> Finding:
-    most = _MOST_SKEW * 1000
+    most = clocks.MOST_SKEW * 1000
     off = [one for one in seen if abs(one.clock_skew_ms) > most]
     if off:
         told = ", ".join(f"{one.identity} by {one.clock_skew_ms / 1000:+.1f} s" for one in off)
@@ -114,7 +106,7 @@ def _workers_clocks(seen: list[Worker]) -> Finding:
 
 def _clocks(skew: float) -> Finding:
     says = f"ours is {abs(skew) * 1000:.0f} ms {'ahead of' if skew > 0 else 'behind'} Postgres's"
-    if abs(skew) > _MOST_SKEW:
+    if abs(skew) > clocks.MOST_SKEW:
         return Finding(
             "Clocks", says, "keep both in step by NTP: a task starts by its worker's clock"
         )

@@ -3,7 +3,7 @@
 OnthedotError
 ├── InvalidInput            what was sent cannot be accepted; names each field
 │   └── InvalidSettings     an ONTHEDOT_* variable is wrong
-├── NotFound                no such task or run
+├── NotFound                nothing has this id or name
 ├── Conflict                the request does not fit the present state
 │   ├── TaskExists          the id is taken
 │   ├── VersionMismatch     If-Match named another version
@@ -65,7 +65,7 @@ class InvalidSettings(InvalidInput):
 
 
 class NotFound(OnthedotError):
-    """There is no such task or run."""
+    """Nothing has this id or name."""
 
 
 class Conflict(OnthedotError):
@@ -81,7 +81,7 @@ class TaskExists(Conflict):
 
 
 class VersionMismatch(Conflict):
-    """The task has been changed since the version that was named."""
+    """It has been changed since the version that was named."""
 
 
 class CountMismatch(Conflict):

@@ -59,9 +59,9 @@ class Presence:
 
     async def sign(self) -> None:
         """Compare the clocks and tell; raise DatabaseUnavailable."""
-        skew = await clocks.skew_to_postgres(self._pool, self._clock)
-        clocks.judge(skew, "postgres")
         async with connection(self._pool) as conn:
+            skew = await clocks.skew_to_postgres(conn, self._clock)
+            clocks.judge(skew, "postgres")
             await workers.keep(conn, replace(self._worker, clock_skew_ms=skew * 1000))
 
     async def _give_signs(self) -> None:

@@ -80,14 +80,26 @@ def _postgres_url(value: str) -> str:
     return value
 
 
+def _web_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or re.search(r"\s", value):
+        raise ValueError("give a URL such as https://onthedot.example.org")
+    url.port  # noqa: B018  # raises ValueError for one that is no port
+    return value
+
+
 def _address(value: str) -> str:
-    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}", value):
+    match = re.fullmatch(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})", value)
+    if match is None or not 1 <= int(match[1]) <= 65535:
         raise ValueError("give host:port, such as 127.0.0.1:7233")
     return value
 
 
 def _path(value: str) -> Path:
-    return Path(_text(value)).expanduser().absolute()
+    try:
+        return Path(_text(value)).expanduser().absolute()
+    except RuntimeError as error:  # ~somebody, who is not here
+        raise ValueError(f"give a path; {error}") from None
 
 
 def _span(value: str) -> timedelta:
@@ -128,8 +140,8 @@ class Settings:
     metrics_host: str = _setting("127.0.0.1", _text, "Where a worker listens for Prometheus, when ONTHEDOT_METRICS_PORT is set.")
     metrics_port: int | None = _setting(None, _whole(1, 65535), "The port on which a worker answers GET /metrics (the web app does so on its own port); `onthedot up` gives each of its workers a free one.")
     secure_cookies: bool = _setting(False, _switch, "Whether the session cookie is sent over HTTPS only; turn it on behind TLS.")
-    public_url: str | None = _setting(None, _text, "The URL under which people reach the web app, when it is not http://host:port.")
-    temporal_ui_url: str | None = _setting(None, _text, "Where the Temporal UI is; pages link to it.")
+    public_url: str | None = _setting(None, _web_url, "The URL under which people reach the web app, when it is not http://host:port.")
+    temporal_ui_url: str | None = _setting(None, _web_url, "Where the Temporal UI is; pages link to it.")
     # fmt: on
 
     @classmethod

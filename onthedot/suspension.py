@@ -5,12 +5,14 @@ was as soon as workers come that have the right code. What was due meanwhile is 
 catch-up.
 """
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio.service import RPCError, RPCStatusCode
 
 from onthedot.engine import Engine, translate, workflow_id
+from onthedot.errors import EngineUnavailable
 
 #: A worker that is lost costs a try or two; from this one on it is the code.
 _TRIES = 3
@@ -50,6 +52,13 @@ async def suspension(engine: Engine, task_id: str) -> Suspension | None:
     return Suspension(
         since=pending.original_scheduled_time.ToDatetime(tzinfo=UTC), tries=pending.attempt
     )
+
+
+async def known_suspension(engine: Engine, task_id: str) -> Suspension | None:
+    """The same, and None where the engine does not tell."""
+    with contextlib.suppress(EngineUnavailable):
+        return await suspension(engine, task_id)
+    return None
 
 
 async def count_suspended(engine: Engine) -> int:

@@ -206,11 +206,11 @@ class TaskForm:
             case "shell":
                 return self._shell()
             case "python":
-                arguments = self._read("python.arguments", lambda text: _json(text or "{}"))
+                arguments = self._read("python.arguments", lambda text: read_json(text or "{}"))
                 handler = values["python.handler"].strip()
                 return {"kind": "python", "handler": handler, "arguments": arguments}
             case kind:
-                arguments = self._read("workflow.arguments", lambda text: _json(text or "[]"))
+                arguments = self._read("workflow.arguments", lambda text: read_json(text or "[]"))
                 plain = {name: values[f"workflow.{name}"].strip() for name in ("type", "queue")}
                 return {"kind": kind, **plain, "arguments": arguments}
 
@@ -228,7 +228,7 @@ class TaskForm:
     def _body(self, text: str) -> Any:
         if not text.strip():
             return None
-        return _json(text) if self.values["http.body_format"] == "json" else text
+        return read_json(text) if self.values["http.body_format"] == "json" else text
 
     def _policies(self) -> dict[str, Any]:
         limits = self._read("policies.limits", _limits)
@@ -271,16 +271,19 @@ def _argv(text: str) -> list[str]:
         raise ValueError(f"{str(error).capitalize()}. Close every quotation mark.") from None
 
 
-def _json(text: str) -> Any:
+def read_json(text: str) -> Any:
+    """What the JSON of a field says; raise ValueError, in words, where it cannot be read."""
     try:
         return json.loads(text)
+    except RecursionError:
+        raise ValueError("Objects and lists are nested too deep.") from None
     except ValueError as error:
         raise ValueError(f"Not JSON: {error}.") from None
 
 
 def _pairs(text: str, divider: str, example: str) -> Any:
     if text.lstrip().startswith("{"):
-        return _json(text)
+        return read_json(text)
     pairs = {}
     for line in filter(str.strip, text.splitlines()):
         name, found, value = line.partition(divider)

@@ -7,12 +7,16 @@ from typing import Any
 
 from onthedot.errors import FieldError
 
+#: Letters of a reason that somebody gives.
+MOST_REASON = 500
+
 _INSTANT = (
     "Write an instant with its offset, such as 2026-12-01T09:00:00Z or 2026-12-01T10:00:00+01:00."
 )
 _SLUG = "Write 1 to 100 lower-case letters, digits, - and _, beginning with a letter or a digit."
 _UNIONS = frozenset(("schedule", "action"))  # the part of the location that follows is the kind
 _SECTIONS = frozenset(("body", "query", "path", "header"))
+_DEEPEST = 200  # objects and lists in one another
 _NOT_WRITTEN = frozenset(("[key]", "[text]", "[list]"))  # which of the forms that a field may have
 
 #: What would match each pattern that the API's shapes have.
@@ -76,8 +80,15 @@ def field_errors(found: Iterable[Any], body: Any = None) -> Iterator[FieldError]
         yield _broken_json(error, body) if error["type"] == "json_invalid" else _field_error(error)
 
 
-def unstorable(value: Any, where: str = "body") -> Iterator[FieldError]:
-    """What JSON may have but Postgres cannot keep: NUL, lone surrogates, numbers that are none."""
+def unstorable(value: Any, where: str = "body", depth: int = 0) -> Iterator[FieldError]:
+    """What JSON may have but is not kept: NUL, lone surrogates, numbers that are none, a deep nest.
+
+    Postgres has no place for the first three.
+    """
+    if depth > _DEEPEST:
+        outer = ".".join(where.split(".")[:5])
+        yield FieldError(outer, "...", "is nested too deep", f"Nest at most {_DEEPEST} levels.")
+        return
     match value:
         case str():
             if "\x00" in value:
@@ -94,10 +105,18 @@ def unstorable(value: Any, where: str = "body") -> Iterator[FieldError]:
         case dict():
             for name, inner in value.items():
                 yield from unstorable(name, where)
-                yield from unstorable(inner, name if where == "body" else f"{where}.{name}")
+                inside = name if where == "body" else f"{where}.{name}"
+                yield from unstorable(inner, inside, depth + 1)
         case list():
             for position, inner in enumerate(value):
-                yield from unstorable(inner, f"{where}.{position}")
+                yield from unstorable(inner, f"{where}.{position}", depth + 1)
+
+
+def unfit_reason(text: str) -> Iterator[FieldError]:
+    """Why ``text`` cannot be kept as the reason that somebody gives."""
+    yield from unstorable(text, "reason")
+    if len(text) > MOST_REASON:
+        yield FieldError("reason", text, "is too long", f"Write at most {MOST_REASON} characters.")
 
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:

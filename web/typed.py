@@ -15,12 +15,12 @@ def read_local(text: str, zone: ZoneInfo) -> datetime:
         local = datetime.fromisoformat(text.strip())
     except ValueError:
         raise ValueError("Not a date and time. Write it as 2026-12-01T09:00:00.") from None
-    if local.tzinfo is not None:
-        return local.astimezone(UTC)
     try:
+        if local.tzinfo is not None:
+            return local.astimezone(UTC)
         moment = local.replace(tzinfo=zone).astimezone(UTC)
     except OverflowError:
-        raise ValueError("Not a time that can be reached. Give a year up to 9998.") from None
+        raise ValueError("Not a time that can be reached. Give a year from 2 to 9998.") from None
     if moment.astimezone(zone).replace(tzinfo=None) != local:
         raise ValueError(f"This time does not exist in {zone.key}: clocks jump over it that day.")
     return moment

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -141,12 +142,6 @@ async def list_tasks(
     )
 
 
-async def count_tasks(conn: Connection, wanted: TaskFilter) -> int:
-    where, values = _which_tasks(wanted)
-    row = await (await conn.execute(_compose("count_tasks", where), values)).fetchone()
-    return int(row["tasks"]) if row else 0
-
-
 async def task_ids(conn: Connection, wanted: TaskFilter, *, limit: int) -> list[str]:
     """The ids of the tasks, sorted."""
     where, values = _which_tasks(wanted)
@@ -161,7 +156,8 @@ async def list_requests(
     after = None
     if cursor is not None:
         at, at_id = _read_cursor(cursor, "asked")
-        after = (at or "", at_id)
+        assert at is not None
+        after = (at, at_id)
     items = await tasks.list_requests(conn, task_id, after=after, limit=limit + 1)
     more, items = len(items) > limit, items[:limit]
     at = items[-1].created_at.isoformat() if more and items[-1].created_at else None
@@ -200,12 +196,6 @@ async def upcoming_tasks(conn: Connection, *, before: datetime, limit: int = 500
     """Active tasks that are due next before ``before`` (aware), soonest first."""
     found = await conn.execute(SQL["upcoming_tasks"], {"before": before, "limit": limit})
     return [read_task(row) for row in await found.fetchall()]
-
-
-async def tags(conn: Connection, *, limit: int = 500) -> dict[str, int]:
-    """The tags in use, each with its number of tasks."""
-    found = await conn.execute(SQL["tags"], {"limit": limit})
-    return {row["tag"]: row["tasks"] for row in await found.fetchall()}
 
 
 async def list_limits(
@@ -321,13 +311,12 @@ def _read_cursor(cursor: str, sort: str) -> tuple[str | None, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         given, value, item_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if given != sort or not isinstance(item_id, str) or "\x00" in item_id:
+        if given != sort:
             raise ValueError(f"a cursor of {given}")
-        if value is not None and sort != "name":
-            datetime.fromisoformat(value)
-        if sort == "version":
-            int(item_id)
-    except (ValueError, TypeError, binascii.Error, UnicodeDecodeError):
+        if sort == "version" and not re.fullmatch("[0-9]{1,9}", item_id):
+            raise ValueError(f"version {item_id}")
+        return _read_sorted(sort, value), _storable(item_id)
+    except (ValueError, TypeError, binascii.Error, RecursionError):
         raise InvalidInput(
             FieldError(
                 "cursor",
@@ -336,7 +325,29 @@ def _read_cursor(cursor: str, sort: str) -> tuple[str | None, str]:
                 "Pass next_cursor of the answer before, with the same sort; begin without one.",
             )
         ) from None
-    return value, item_id
+
+
+def _read_sorted(sort: str, value: Any) -> str | None:
+    """The sorted value of a cursor, as Postgres reads it; raise ValueError or TypeError."""
+    if sort in ("limit", "version") or (value is None and sort in ("next_due", "last_run")):
+        return None
+    text = _storable(value)
+    if sort == "name":
+        return text
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no offset")
+    return moment.isoformat()
+
+
+def _storable(text: Any) -> str:
+    """``text`` where Postgres can keep it; raise ValueError or TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"{text} is no text")
+    if "\x00" in text:
+        raise ValueError("a NUL")
+    text.encode()  # raises ValueError for half a surrogate pair
+    return text
 
 
 async def _one(conn: Connection, name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,6 @@ SELECT *, next_due_at <= now() AND EXISTS (
     SELECT FROM runs WHERE runs.task_id = tasks.id AND runs.due_at = tasks.next_due_at) AS in_hand
 FROM tasks WHERE {where} ORDER BY {order} LIMIT {limit};
 
--- name: count_tasks
-SELECT count(*) AS tasks FROM tasks WHERE {where};
-
 -- name: task_ids
 SELECT id FROM tasks WHERE {where} ORDER BY id LIMIT {limit};
 
@@ -24,10 +21,6 @@ SELECT *, next_due_at <= now() AND EXISTS (
 FROM tasks
 WHERE state = 'active' AND next_due_at < %(before)s
 ORDER BY next_due_at, id LIMIT %(limit)s;
-
--- name: tags
-SELECT tag, count(*) AS tasks FROM tasks, unnest(tags) AS tag
-WHERE state <> 'deleted' GROUP BY tag ORDER BY tag LIMIT %(limit)s;
 
 -- name: limits
 SELECT named.key AS name, count(*) AS tasks,

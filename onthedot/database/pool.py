@@ -1,4 +1,4 @@
-"""Connections to Postgres. psycopg's errors become ours here and nowhere else."""
+"""Connections to Postgres. Here psycopg's errors become ours."""
 
 import asyncio
 from collections.abc import AsyncIterator

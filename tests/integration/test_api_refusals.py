@@ -1,6 +1,7 @@
 """What REST refuses: each answer names the field, the value and what would do; nothing is kept."""
 
 import asyncio
+import base64
 import json
 from collections import Counter
 from typing import Any
@@ -313,6 +314,35 @@ async def test_a_query_that_is_wrong_is_refused_by_parameter(
     answer = await web("GET", path)
     assert answer.status == 422
     assert_names(answer, field, value)
+
+
+@pytest.mark.parametrize(
+    ("path", "cursor"),
+    [
+        ("tasks?sort=name", ["name", 1, "x"]),
+        ("tasks?sort=name", ["name", None, "x"]),
+        ("tasks?sort=name", ["name", "\0", "x"]),
+        ("tasks?sort=name", ["name", "\ud800", "x"]),
+        ("tasks?sort=created", ["created", None, "x"]),
+        ("tasks?sort=created", ["created", "2026-01-01T00:00:00", "x"]),
+        ("tasks", ["next_due", "soon", "x"]),
+        ("tasks", ["next_due", None, 1]),
+        ("tasks", ["next_due", None, "\ud800"]),
+        ("runs", ["due", "2026-W01-1", "x"]),
+        ("runs", ["due", None, "x"]),
+        ("tasks/x/requests", ["asked", None, "x"]),
+        ("tasks/x/versions", ["version", None, "1" * 50]),
+        ("tasks/x/versions", ["version", None, "-1"]),
+    ],
+)
+async def test_a_cursor_that_we_never_gave_is_refused(
+    web: Web, path: str, cursor: list[Any]
+) -> None:
+    await web("POST", "/api/v1/tasks", task(id="x"))
+    text = base64.urlsafe_b64encode(json.dumps(cursor).encode()).decode().rstrip("=")
+    answer = await web("GET", f"/api/v1/{path}{'&' if '?' in path else '?'}cursor={text}")
+    assert answer.status == 422
+    assert_names(answer, "cursor", text)
 
 
 async def test_a_cursor_of_another_sort_is_refused(web: Web) -> None:

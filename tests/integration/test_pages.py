@@ -11,6 +11,7 @@ from onthedot.database.pool import open_pool
 from onthedot.database.run_log import RunLog
 from onthedot.run import Attempt, Output, Run, RunStatus, Trigger, scheduled_run_id
 from tests.integration.web_client import Answer, Web, count
+from web.pages import overview
 
 CRON_TASK = {
     "id": "nightly",
@@ -258,6 +259,11 @@ async def test_a_local_time_is_read_in_the_zone_beside_it(web: Web) -> None:
         ({"http.body": "{", "http.body_format": "json"}, "http.body", "Not JSON"),
         ({"action.kind": "shell", "shell.command": "backup"}, "shell.command", "absolute"),
         ({"action.kind": "shell", "shell.command": "/bin/echo 'a"}, "shell.command", "quotation"),
+        (
+            {"action.kind": "shell", "shell.by": "script", "shell.script": " \n"},
+            "shell.script",
+            "",
+        ),
         ({"action.kind": "python", "python.handler": "os:system"}, "python.handler", "not allowed"),
         ({"action.kind": "workflow", "workflow.type": ""}, "workflow.type", "This is needed"),
         ({"policies.retry.attempts": "0"}, "policies.retry.attempts", "1 or more"),
@@ -545,7 +551,14 @@ async def test_a_run_that_has_ended_asks_for_nothing_more(web: Web) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/tasks/nobody", "/tasks/%00", "/runs/nobody", "/runs/%00.20261123T120000000000Z", "/nowhere"],
+    [
+        "/tasks/nobody",
+        "/tasks/%00",
+        "/tasks/%00/edit",
+        "/runs/nobody",
+        "/runs/%00.20261123T120000000000Z",
+        "/nowhere",
+    ],
 )
 async def test_what_is_not_there_is_told_in_a_page(web: Web, path: str) -> None:
     answer = await web("GET", path, headers={"Accept": "text/html"})
@@ -561,12 +574,19 @@ async def test_what_is_not_there_is_told_in_a_page(web: Web, path: str) -> None:
         "/tasks?cursor=odd",
         "/runs?status=odd",
         "/upcoming?within=odd",
+        "/runs?after=odd",
     ],
 )
 async def test_an_address_with_a_wrong_choice_is_told_so(web: Web, query: str) -> None:
     answer = await web("GET", query, headers={"Accept": "text/html"})
     assert answer.status == 422
     assert "odd" in answer.text
+
+
+async def test_a_time_out_of_reach_is_told_beside_its_field(web: Web) -> None:
+    answer = await web("GET", "/runs?after=0001-01-01T00:00%2B05:00")
+    assert answer.status == 422
+    assert "from 2 to 9998" in answer.text
 
 
 @pytest.mark.parametrize("query", ["/tasks?search=%00%25_", "/tasks?tag=%00", "/runs?task=%00"])
@@ -617,3 +637,22 @@ async def test_upcoming_lists_the_occurrences_of_active_tasks(web: Web) -> None:
     page = await web("GET", "/upcoming")
     assert page.text.count('href="/tasks/nightly"') in (2, 3)
     assert 'href="/tasks/paused"' not in page.text
+
+
+async def test_upcoming_says_when_more_is_due_than_it_shows(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "_MOST_DUE", 2)
+    for number, cut in ((1, False), (2, False), (3, True)):
+        await register(web, id=f"soon-{number}", schedule={"kind": "once", "in": "10m"})
+        page = await web("GET", "/upcoming")
+        assert ("More is due than is shown" in page.text) is cut
+
+
+async def test_deleted_tasks_can_be_listed_but_not_changed_together(web: Web) -> None:
+    await register(web, id="gone")
+    await web("POST", "/tasks/gone/delete")
+    assert 'href="/tasks/gone"' not in (await web("GET", "/tasks")).text
+    page = await web("GET", "/tasks?state=deleted")
+    assert 'href="/tasks/gone"' in page.text
+    assert "/tasks/many" not in page.text

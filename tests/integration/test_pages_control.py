@@ -100,7 +100,15 @@ async def test_a_run_is_asked_for_with_a_reason_and_arguments(live: Web) -> None
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [("{", "Not JSON"), ("[1]", "Not an object"), ('{"nam": 1}', "nam")],
+    [
+        ("{", "Not JSON"),
+        ("[1]", "Not an object"),
+        ('{"nam": 1}', "nam"),
+        ('{"name": "\\u0000"}', "NUL"),
+        ('{"name": NaN}', "finite number"),
+        ('{"name": ' + "[" * 300 + "]" * 300 + "}", "nested too deep"),
+        ("[" * 5000, "nested too deep"),
+    ],
 )
 async def test_arguments_that_do_not_fit_are_refused_beside_their_field(
     live: Web, arguments: str, says: str
@@ -109,6 +117,24 @@ async def test_arguments_that_do_not_fit_are_refused_beside_their_field(
     answer = await live("POST", f"/tasks/{task_id}/run", data={"arguments": arguments})
     assert answer.status == 422
     assert 'id="arguments-error"' in answer.text and says in answer.text
+    assert await runs_of(live, task_id) == []
+
+
+@pytest.mark.parametrize(("reason", "says"), [("a\0b", "NUL"), ("x" * 501, "at most 500")])
+async def test_a_reason_that_cannot_be_kept_is_refused_wherever_it_is_given(
+    live: Web, reason: str, says: str
+) -> None:
+    task_id = await registered(live)
+    span = {"start": "2026-01-01T00:00:00", "end": "2026-01-01T02:00:00"}
+    for what, more in (("run", {}), ("pause", {}), ("backfill", span)):
+        answer = await live("POST", f"/tasks/{task_id}/{what}", data={"reason": reason, **more})
+        assert answer.status == 422, what
+        assert 'id="reason-error"' in answer.text and says in answer.text, what
+    asked = await live("GET", "/tasks/many", params={"do": "pause", "search": task_id})
+    sent = {**hidden(asked.text), "reason": reason}
+    many = await live("POST", "/tasks/many", data=sent, headers={"Accept": "text/html"})
+    assert many.status == 422 and says in many.text
+    assert (await stored(live, task_id))["state"] == "active"
     assert await runs_of(live, task_id) == []
 
 
@@ -195,6 +221,11 @@ async def test_a_task_says_what_keeps_it_from_running(live: Web) -> None:
     assert "No worker polls the queue" in page.text
     other = await registered(live)
     assert "Nothing does" in (await live("GET", f"/tasks/{other}/why")).text
+    await live("POST", f"/tasks/{other}/pause", data={"reason": "it is late"})
+    alone = await live("GET", f"/tasks/{other}/why")
+    assert "it is late" in alone.text and "Nothing does" not in alone.text
+    part = await live("GET", f"/tasks/{other}/why", headers={"HX-Request": "true"})
+    assert "it is late" not in part.text  # its page, of which this is a part, tells it
 
 
 async def test_a_deleted_task_can_be_brought_back(live: Web) -> None:

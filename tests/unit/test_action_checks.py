@@ -93,6 +93,7 @@ def test_a_command_is_accepted_where_it_can_run(tmp_path: Path) -> None:
         ({"command": ["/etc/passwd"]}, "action.command"),
         ({"command": ["/bin/echo", "a\0"]}, "action.command.1"),
         ({"script": "echo \0"}, "action.script"),
+        ({"script": " \n\t"}, "action.script"),
         ({"script": "echo", "cwd": "here"}, "action.cwd"),
         ({"script": "echo", "cwd": "/no/such/folder"}, "action.cwd"),
         ({"script": "echo", "env": {"ONTHEDOT_RUN_ID": "x"}}, "action.env.ONTHEDOT_RUN_ID"),

@@ -19,12 +19,12 @@ WELL = EngineHealth(reachable=True, detail="Temporal answers", workers=(WORKER,)
 
 
 def task(state: TaskState = TaskState.ACTIVE, **changes: Any) -> Task:
-    overlap = changes.pop("overlap", "skip")
+    policies = {"overlap": changes.pop("overlap", "skip"), "limits": changes.pop("limits", {})}
     spec = {
         "name": "x",
         "schedule": {"kind": "interval", "every": "1h", "anchor": NOW},
         "action": {"kind": "http", "url": "http://127.0.0.1/"},
-        "policies": {"overlap": overlap},
+        "policies": policies,
     }
     return Task(
         **{
@@ -163,11 +163,12 @@ def test_a_run_that_goes_on_is_told_unless_runs_may_overlap() -> None:
 
 
 def test_a_run_that_waits_for_a_limit_is_told_apart_from_one_that_waits_its_turn() -> None:
-    limited = run(RunStatus.WAITING, 5, reason="waits for limit database")
-    queued = run(RunStatus.WAITING, 3, reason="asked for by support", trigger=Trigger.MANUAL)
-    limit, turn = found(going_on=[limited, queued])
+    limited = run(RunStatus.WAITING, 5, reason="limit database: 2 of 2 held")
+    asked = {"reason": "raise limit for support", "trigger": Trigger.MANUAL}
+    queued = run(RunStatus.WAITING, 3, **asked)
+    limit, turn = found(task=task(limits={"database": 2}), going_on=[limited, queued])
     assert (limit.code, limit.since) == ("limit", limited.due_at)
-    assert "waits for limit database" in limit.message
+    assert "limit database: 2 of 2 held" in limit.message
     assert (turn.code, turn.since) == ("queued", queued.due_at)
 
 

@@ -67,6 +67,12 @@ def test_each_setting_is_read_in_its_own_form() -> None:
         ("HTTP_ALLOW", "10.0.0.1/8", "networks such as 127.0.0.0/8"),
         ("DATABASE_URL", "mysql://localhost/x", "postgresql://user:password@host:5432/onthedot"),
         ("TEMPORAL_ADDRESS", "localhost", "host:port, such as 127.0.0.1:7233"),
+        ("TEMPORAL_ADDRESS", "localhost:65536", "host:port, such as 127.0.0.1:7233"),
+        ("PUBLIC_URL", "onthedot.example.org", "https://onthedot.example.org"),
+        ("PUBLIC_URL", "https://", "https://onthedot.example.org"),
+        ("PUBLIC_URL", "https://example.org:0x50", "could not be cast"),
+        ("TEMPORAL_UI_URL", "ftp://example.org", "https://onthedot.example.org"),
+        ("DATA_DIR", "~nobody-of-this-name/data", "a path"),
         ("SHUTDOWN_GRACE", "soon", "90s, 10m"),
     ],
 )

@@ -108,7 +108,7 @@ async def register_many(
         return await registration.register(one, by=caller.name, key=own)
 
     def name(item: tuple[int, dict[str, Any]]) -> str:
-        return str(item[1].get("id", ""))
+        return str(item[1].get("id") or "")
 
     bulk = Bulk(services.pool, services.registration)
     results = await bulk.register(list(enumerate(sent.tasks)), name, register)

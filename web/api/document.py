@@ -75,7 +75,7 @@ _PROBLEM = {
 _ALWAYS = {
     "401": "No API key, or one that is not known",
     "422": "The request cannot be accepted: each field that is at fault is named",
-    "503": "Postgres does not answer; nothing was kept",
+    "503": "Postgres, or for limits the engine, does not answer; nothing was kept",
 }
 _ONE = {"404": "There is no such task, run or calendar"}
 _GUARDED = {"412": "It has another version than If-Match names"}

@@ -1,18 +1,17 @@
 """Why a task has not run, or when it will."""
 
 import asyncio
-import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
-from onthedot.database import clock, lists, workers
+from onthedot import clocks
+from onthedot.database import lists, workers
 from onthedot.database.pool import connection
 from onthedot.database.runs import going_on
 from onthedot.database.tasks import get_task
-from onthedot.errors import EngineUnavailable
-from onthedot.suspension import Suspension, suspension
+from onthedot.suspension import known_suspension
 from onthedot.task import TaskState
 from web.api.answers import Answer, RunItem, next_due, run_item, stamp
 from web.api.reasons import Code, Facts, Reason, reasons
@@ -78,12 +77,12 @@ async def read_facts(services: Services, task_id: str, now: datetime) -> Facts:
         filter_ = lists.RunFilter(task_id=task_id, until=now)
         latest = await lists.list_runs(conn, filter_, limit=_LATEST)
         unfinished = await going_on(conn, task_id, now=now)
-        clock_ahead = await clock.ahead_by(conn)
+        skew = await clocks.skew_to_postgres(conn)
         present = await workers.seen(conn)
     health, due, suspended = await asyncio.gather(
         services.engine.health(task.spec.queue),
         asyncio.to_thread(next_due, task, now),
-        _suspension(services, task_id),
+        known_suspension(services.engine, task_id),
     )
     return Facts(
         task=task,
@@ -92,16 +91,10 @@ async def read_facts(services: Services, task_id: str, now: datetime) -> Facts:
         going_on=unfinished,
         latest=latest.items,
         health=health,
-        clock_ahead=clock_ahead,
+        clock_ahead=timedelta(seconds=-skew),
         workers=present,
         suspension=suspended,
     )
-
-
-async def _suspension(services: Services, task_id: str) -> Suspension | None:
-    with contextlib.suppress(EngineUnavailable):  # which is a reason of its own
-        return await suspension(services.engine, task_id)
-    return None
 
 
 def _reason(reason: Reason) -> dict[str, Any]:

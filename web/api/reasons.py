@@ -195,7 +195,7 @@ def _busy(facts: Facts) -> Iterator[Reason]:
     others = [run for run in facts.going_on if run.trigger is not Trigger.BACKFILL]
     running = [run for run in others if run.status is RunStatus.RUNNING]
     waiting = [run for run in others if run.status is RunStatus.WAITING]
-    limited = [run for run in waiting if "limit " in (run.reason or "")]
+    limited = [run for run in waiting if _waits_for_limit(facts.task, run)]
     if limited:
         first = limited[0]
         message = f"{_number(limited)} for a place: {first.reason} ({first.run_id})."
@@ -217,6 +217,12 @@ def _busy(facts: Facts) -> Iterator[Reason]:
             else (f"A run waits for its turn or a free worker ({queued[0].run_id}).")
         )
         yield Reason(code="queued", message=message, since=queued[0].due_at)
+
+
+def _waits_for_limit(task: Task, run: Run) -> bool:
+    """As workflows.places says it in the run's row, beside what the caller may have given."""
+    said = run.reason or ""
+    return any(f"limit {name}: " in said for name in task.spec.policies.limits)
 
 
 def _number(runs: list[Run]) -> str:

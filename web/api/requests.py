@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from onthedot.database.lists import TaskFilter
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.task import Shape, Slug, Tag, TaskState
-from web.shape_errors import unstorable
+from web.shape_errors import MOST_REASON, unstorable
 
 TaskId = Annotated[Slug, Path(description="The task's id.", examples=["nightly-report"])]
 RunId = Annotated[
@@ -37,7 +37,9 @@ IdempotencyKey = Annotated[
 #: Why something was asked for or changed, in the caller's own words.
 Reason = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]*$", strip_whitespace=True),
+    StringConstraints(
+        min_length=1, max_length=MOST_REASON, pattern=r"^[^\x00]*$", strip_whitespace=True
+    ),
 ]
 
 

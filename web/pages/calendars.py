@@ -65,7 +65,6 @@ async def list_calendars(
         section="/calendars",
         stream="/events",
         rows=rows,
-        today=today,
         first_page=not after,
         **pages(request, shown[-1].name if len(found) > _PAGE else None),
     )
@@ -154,7 +153,6 @@ def _new(request: Request, form: Fields, status: int = 200) -> Response:
         section="/calendars",
         form=form,
         calendar=None,
-        today=_today(request),
     )
 
 
@@ -174,7 +172,6 @@ async def _edit(
         section="/calendars",
         form=form or _form_of(calendar),
         calendar=calendar,
-        today=today,
         passed=passed,
         ahead=ahead,
         users=users,

@@ -16,12 +16,13 @@ from onthedot.database import tasks
 from onthedot.database.pool import connection
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.task import CatchUp, OverlapPolicy, PythonAction, Task
-from web.forms import told
+from web.forms import read_json, told
 from web.pages.look import done, viewer_zone
 from web.pages.query import Key, choice
 from web.rendering import page
 from web.security import Admin, local_path
 from web.services import Given, Services
+from web.shape_errors import unfit_reason, unstorable
 from web.typed import read_local
 
 router = APIRouter()
@@ -44,7 +45,9 @@ class Fields:
     def of(cls, sent: FormData, **defaults: str) -> "Fields":
         """The fields named in ``defaults``, as they were sent."""
         values = {name: sent.get(name, default) for name, default in defaults.items()}
-        return cls({name: str(value).strip() for name, value in values.items()})
+        form = cls({name: str(value).strip() for name, value in values.items()})
+        form.refuse(*unstorable(form.values), *unfit_reason(form.values.get("reason", "")))
+        return form
 
     @property
     def is_valid(self) -> bool:
@@ -103,13 +106,15 @@ async def run_task(request: Request, services: Given, caller: Admin, task_id: Ke
 
 def _arguments(form: Fields) -> dict[str, Any] | None:
     try:
-        found = json.loads(form.values["arguments"] or "{}")
-        if isinstance(found, dict):
-            return found
-        form.errors["arguments"] = "Not an object. Write names and values in { }."
+        found = read_json(form.values["arguments"] or "{}")
     except ValueError as error:
-        form.errors["arguments"] = f"Not JSON: {error}."
-    return None
+        form.errors["arguments"] = str(error)
+        return None
+    if not isinstance(found, dict):
+        form.errors["arguments"] = "Not an object. Write names and values in { }."
+        return None
+    form.refuse(*unstorable(found, "arguments"))
+    return found
 
 
 @router.get("/tasks/{task_id}/pause")
@@ -242,12 +247,12 @@ def _backfill_form(sent: Any) -> Fields:
 
 
 def _range(form: Fields, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The range of a backfill; raise InvalidInput with what is missing or cannot be read."""
+    """The range of a backfill; raise InvalidInput where the form has something wrong."""
     start, end = form.instant("start", zone), form.instant("end", zone)
     for name, moment in (("start", start), ("end", end)):
         if moment is None:
             form.errors.setdefault(name, "This is needed. Give a date and a time.")
-    if start is None or end is None:
+    if start is None or end is None or not form.is_valid:
         raise InvalidInput
     return start, end
 

@@ -27,7 +27,6 @@ NOTICES = {
     "resumed": ("good", "The task is active again."),
     "deleted": ("good", "The task is deleted. Its runs stay in the log."),
     "restored": ("good", "The version is in force again."),
-    "started": ("good", "A run was asked for."),
     "cancelled": ("good", "The run is being cancelled."),
     "calendar_registered": ("good", "The calendar is registered. Tasks can name it now."),
     "calendar_changed": ("good", "The calendar is saved, and its tasks follow it."),
@@ -80,9 +79,14 @@ def temporal_workflow(settings: Settings, task_id: str) -> str | None:
 
 def show(request: Request, page: str, *, status: int = 200, **context: Any) -> Response:
     """``page``.html, or for an HTMX request that does not ask for history its fragment alone."""
-    alone = "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
-    name = f"fragments/{page}.html" if alone else f"{page}.html"
+    name = f"fragments/{page}.html" if is_fragment(request) else f"{page}.html"
     return rendering.page(request, name, status, **context)
+
+
+def is_fragment(request: Request) -> bool:
+    """Whether htmx asks for a part of a page that is open already."""
+    headers = request.headers
+    return "hx-request" in headers and "hx-history-restore-request" not in headers
 
 
 def dress(templates: Any) -> None:

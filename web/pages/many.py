@@ -8,13 +8,14 @@ from fastapi import APIRouter, Form, Request
 from starlette.responses import Response
 
 from onthedot.bulk import Bulk, Result, Work
-from onthedot.errors import CountMismatch
+from onthedot.errors import CountMismatch, InvalidInput
 from onthedot.idempotency import fingerprint
 from onthedot.registration import Registration
 from web.pages.query import choice, task_filter
 from web.rendering import page
 from web.security import Admin
 from web.services import Given, Services
+from web.shape_errors import unfit_reason
 
 router = APIRouter()
 
@@ -25,7 +26,6 @@ WORK = {
     "trigger": ("Run", "asked to run"),
     "delete": ("Delete", "deleted"),
 }
-_FILTERS = ("search", "state", "action", "tag")
 
 
 @router.get("/tasks/many")
@@ -83,6 +83,7 @@ async def do_many(
 ) -> Response:
     choice("do", do or "-", WORK)
     filters = {"search": search, "state": state, "action": action, "tag": tag}
+    InvalidInput.raise_if_any(unfit_reason(reason))
     work = _work(do, caller.name, reason.strip() or None)
     what = fingerprint("many", [do, count, filters])
     try:

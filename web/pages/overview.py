@@ -89,7 +89,7 @@ async def upcoming(
     now = datetime.now(UTC)
     end = now + _HORIZONS[horizon][2]
     async with connection(services.pool) as conn:
-        tasks = await lists.upcoming_tasks(conn, before=end, limit=_MOST_DUE)
+        tasks = await lists.upcoming_tasks(conn, before=end, limit=_MOST_DUE + 1)
     found = list(islice(occurrences(tasks, now, end), _MOST_DUE + 1))
     return show(
         request,
@@ -97,7 +97,7 @@ async def upcoming(
         section="/upcoming",
         stream="/events",
         minutes=by_minute(found[:_MOST_DUE]),
-        cut=len(found) > _MOST_DUE,
+        cut=max(len(tasks), len(found)) > _MOST_DUE,
         most=_MOST_DUE,
         horizon=horizon,
         horizon_words=_HORIZONS[horizon][1],

@@ -25,6 +25,7 @@ from web.api.schedules import herd_of
 from web.forms import EMPTY, TaskForm
 from web.pages import words
 from web.pages.look import viewer_zone
+from web.pages.query import Key
 from web.rendering import page
 from web.security import Admin
 from web.services import Given, Services
@@ -50,6 +51,7 @@ LABELS = {
     "id": "Id",
     "tags": "Tags",
     "queue": "Queue",
+    "schedule.kind": "Kind of schedule",
     "once.at": "Date and time",
     "once.timezone": "Time zone",
     "once.in": "After",
@@ -65,6 +67,7 @@ LABELS = {
     "recurring.exclude.dates": "Not on these days",
     "recurring.exclude.weekdays": "Not on these weekdays",
     "recurring.exclude.calendars": "Not on the days of",
+    "action.kind": "Kind of action",
     "http.url": "URL",
     "http.headers": "Headers",
     "http.body": "Body",
@@ -82,20 +85,20 @@ LABELS = {
     "policies.run_timeout": "Timeout of the whole run",
     "policies.overlap_limit": "At most",
     "policies.retry.attempts": "Attempts",
-    "policies.retry.backoff": "Wait before the second attempt",
-    "policies.retry.factor": "Factor",
+    "policies.retry.backoff": "Wait before the second",
+    "policies.retry.factor": "Each wait is longer by",
     "policies.retry.max_backoff": "Longest wait",
     "policies.retry.within": "No attempt later than",
     "policies.retry.not_on": "Not tried again after",
     "policies.pause_on_failure": "Pause the task after",
     "policies.fairness_key": "Fairness key",
-    "policies.limits": "Limits",
+    "policies.limits": "Limits shared with other tasks",
     "follow_ups.on_success": "When a run succeeded, run",
     "follow_ups.on_failure": "When a run failed, run",
-    "policies.catch_up.within": "How old a missed occurrence may be",
+    "policies.catch_up.within": "If they are no older than",
 }
-#: Errors in one of these open the part of the form that is folded.
-_BOUNDS = [name for name in EMPTY if name.startswith("recurring.") and name != "recurring.exact"]
+#: What these two parts of the form have is folded, until something in them is wrong.
+_BOUNDS = ("recurring.", "cron.dst", "interval.timezone")
 _FOLDED = ("policies.", "follow_ups.", "tags", "queue", "id")
 
 
@@ -136,7 +139,7 @@ async def register_task(request: Request, services: Given, caller: Admin) -> Res
 
 
 @router.get("/tasks/{task_id}/edit")
-async def edit_task(request: Request, services: Given, caller: Admin, task_id: str) -> Response:
+async def edit_task(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
     async with connection(services.pool) as conn:
         task = await tasks.get_task(conn, task_id)
     zone = viewer_zone(request).key
@@ -145,7 +148,7 @@ async def edit_task(request: Request, services: Given, caller: Admin, task_id: s
 
 
 @router.post("/tasks/{task_id}/edit")
-async def revise_task(request: Request, services: Given, caller: Admin, task_id: str) -> Response:
+async def revise_task(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
     form = TaskForm.sent(await request.form())
     form.values["id"] = task_id
     registration = form.registration()
@@ -252,10 +255,17 @@ async def _page(
         zones=sorted(zones.names()),
         handlers=await asyncio.to_thread(_handler_names, services.settings.handlers),
         more_open=any(name.startswith(_FOLDED) for name in form.errors),
-        bounds_open=any(form.values[name] != EMPTY[name] for name in _BOUNDS),
+        bounds_open=_has_bounds(form) or any(name.startswith(_BOUNDS) for name in form.errors),
         calendars=await _calendar_names(services),
         preview=await preview(services, form, viewer_zone(request)),
     )
+
+
+def _has_bounds(form: TaskForm) -> bool:
+    """Whether the part of the schedule that is folded has something set, but for the viewer's zone."""
+    names = [name for name in EMPTY if name.startswith(_BOUNDS)]
+    by_itself = ("recurring.exact", "interval.timezone")
+    return any(form.values[name] != EMPTY[name] for name in names if name not in by_itself)
 
 
 def _text(sent: FormData, name: str) -> str:

@@ -1,29 +1,27 @@
 """The list of scheduled tasks, a task, and what one does to it with a button."""
 
-import contextlib
 from datetime import UTC, datetime
 from itertools import islice
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from onthedot.database import lists, tasks
 from onthedot.database.pool import connection
-from onthedot.errors import EngineUnavailable
 from onthedot.run import Run
 from onthedot.schedule import due_times, zones
-from onthedot.suspension import REMEDY, Suspension, suspension
+from onthedot.suspension import REMEDY, known_suspension
 from onthedot.task import CronSchedule, Task, TaskState, as_json
 from web.api.explanation import read_facts
 from web.api.reasons import reasons
 from web.forms import ACTION_KINDS
 from web.pages import words
-from web.pages.look import show, temporal_workflow, viewer_zone
+from web.pages.look import is_fragment, show, temporal_workflow, viewer_zone
 from web.pages.query import Key, choice, pages, task_filter
 from web.security import Admin
-from web.services import Given, Services
+from web.services import Given
 
 router = APIRouter()
 
@@ -31,10 +29,7 @@ _PAGE = 50
 _RUNS = 15  # on a task's page
 _DUE = 8
 _SORTS: dict[lists.TaskSort, str] = {"next_due": "next due", "created": "newest", "name": "name"}
-_STATES = (TaskState.ACTIVE, TaskState.PAUSED, TaskState.FINISHED)
-
-#: The page that a button was pressed on, to come back to.
-Back = Annotated[str | None, Form()]
+_STATES = (TaskState.ACTIVE, TaskState.PAUSED, TaskState.FINISHED, TaskState.DELETED)
 
 
 @router.get("/tasks")
@@ -89,32 +84,27 @@ async def show_task(request: Request, services: Given, caller: Admin, task_id: K
         due_zone=_zone(task) or viewer_zone(request),
         definition=words.pretty({"id": task.id, **as_json(task.spec)}),
         temporal_workflow=temporal_workflow(services.settings, task_id),
-        suspended=await _suspended(services, task_id),
+        suspended=await known_suspension(services.engine, task_id),
         suspended_remedy=REMEDY,
     )
-
-
-async def _suspended(services: Services, task_id: str) -> Suspension | None:
-    with contextlib.suppress(EngineUnavailable):  # the page tells of it elsewhere
-        return await suspension(services.engine, task_id)
-    return None
 
 
 @router.get("/tasks/{task_id}/why")
 async def show_why(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
     """What keeps a task from running; asked for by itself, since the engine is asked as well."""
     facts = await read_facts(services, task_id, datetime.now(UTC))
+    told_there = _ON_ITS_PAGE if is_fragment(request) else ()
     return show(
         request,
         "task_why",
         section="/tasks",
         task=facts.task,
-        reasons=[one for one in reasons(facts) if one.code not in _ON_ITS_PAGE],
+        reasons=[one for one in reasons(facts) if one.code not in told_there],
         due=facts.due,
     )
 
 
-#: Reasons that a task's own page tells by itself.
+#: Reasons that a task's own page, into which the others are put, tells by itself.
 _ON_ITS_PAGE = ("paused", "finished", "deleted", "change_pending", "suspended")
 
 

@@ -105,7 +105,7 @@ def action_summary(action: Action) -> str:
         case ShellAction(command=list() as argv):
             return shlex.join(argv)
         case ShellAction():
-            return (action.script or "").strip().splitlines()[0]
+            return next(iter((action.script or "").strip().splitlines()), "")
         case PythonAction():
             return action.handler
         case WorkflowAction():
