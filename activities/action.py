@@ -43,6 +43,7 @@ class Running:
     order: ExecuteAttempt
     output: OutputCapture
     started_at: datetime  # aware UTC
+    has_thread: bool = False  # one is kept for its function
     result: dict[str, Any] = field(default_factory=dict)  # what is known so far: an HTTP status ...
     stop: Stop | None = None  # set before the action's task is cancelled
     remark: str | None = None  # what is to be said if the attempt is stopped

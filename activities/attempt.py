@@ -22,7 +22,7 @@ from activities.plain import plain_text
 from activities.pulse import HEARTBEAT_TIMEOUT, Pulse
 from activities.python import Functions
 from activities.shell import Processes
-from activities.watch import Watch, tell_handed_back
+from activities.watch import Watch, tell_cut_off, tell_handed_back
 from activities.workflow import Workflows
 from onthedot import duration, metrics
 from onthedot.handlers import Handlers
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 _CLEAN_UP = 15.0  # how long an action that is stopped may take to end
 _CLAIM_TRIES = 3
-_SECOND_WORKER = "its worker was lost, and it was started again"
 _CLAIM_PAUSE = 0.2
 
 
@@ -85,23 +84,27 @@ class Executor:
             return outcome
 
     async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
-        pulse = Pulse(self._client)
+        pulse, thread = Pulse(self._client), contextlib.AsyncExitStack()
         try:
             if watch.follows_a_loss and (known := await self._own_rows.found(order)):
                 return known
             try:
                 await self._wait(order, pulse)
+                pulse.begin()
+                has_thread = await thread.enter_async_context(self._functions.thread_for(order))
             except asyncio.CancelledError:
                 return self._stopped_before_start(order)
-            running = Running(order=order, output=OutputCapture(), started_at=now())
+            running = Running(
+                order=order, output=OutputCapture(), started_at=now(), has_thread=has_thread
+            )
             watch.started(running.started_at)
-            pulse.begin()
             outcome = await self._start(running)
-            if watch.follows_a_loss:
-                outcome = replace(outcome, remark=_SECOND_WORKER)
+            if watch.remark:
+                outcome = replace(outcome, remark=watch.remark)
             return await self._own_rows.recorded(order, outcome)
         finally:
             pulse.end()
+            await thread.aclose()
 
     async def _wait(self, order: ExecuteAttempt, pulse: Pulse) -> None:
         """Until its instant has come, so that the engine notices a loss of this worker in time."""
@@ -220,7 +223,7 @@ class Executor:
                 return Ended(status=RunStatus.TIMED_OUT, error=error, may_retry=not at_most_once)
         if at_most_once and order.action.kind != "workflow":
             return failed(f"worker stopped{remark}", may_retry=False)
-        tell_handed_back()
+        tell_cut_off()
         raise ApplicationError(
             "the worker stopped while the run went on",
             type="WorkerStopped",

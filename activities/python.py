@@ -1,21 +1,28 @@
 """Python functions: async ones run on the loop, the others in threads."""
 
 import asyncio
+import contextlib
 import inspect
 import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from activities.action import SUCCEEDED, Ended, Running, failed, now
+from activities.action import SUCCEEDED, Ended, Running, failed
+from activities.instant import handed_back
+from activities.messages import ExecuteAttempt
 from activities.plain import plain_json
 from activities.threads import Threads
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.handlers import Handler, Handlers, RunContext
 from onthedot.settings import Settings
-from onthedot.task import PythonAction
+from onthedot.task import Action, PythonAction
 
 _OURS = Path(__file__).parent
 _NOTICE = 1.0  # seconds that a function which is cancelled gets to notice it
+_THREAD_WITHIN = 20.0  # seconds; the engine gives an attempt 60 beside its timeout
+_LOADED_WITHIN = 5.0
 
 
 class Functions:
@@ -27,6 +34,35 @@ class Functions:
         self._threads = Threads(settings.worker_threads)
         self._most_left = settings.worker_threads * 4
         self._left = 0  # functions that were stopped and go on in their threads
+
+    @asynccontextmanager
+    async def thread_for(self, order: ExecuteAttempt) -> AsyncIterator[bool]:
+        """Keep a thread for the function that is to be called; whether it needs one.
+
+        Until there is one the attempt has not started. Raise ApplicationError ``HandedBack`` where
+        that takes long: another worker may have one.
+        """
+        if not await self._needs_thread(order.action):
+            yield False
+            return
+        try:
+            async with asyncio.timeout(_THREAD_WITHIN):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise handed_back("all threads of this worker were taken") from None
+        try:
+            yield True
+        finally:
+            self._slots.release()
+
+    async def _needs_thread(self, action: Action) -> bool:
+        if not isinstance(action, PythonAction):
+            return False
+        try:
+            async with asyncio.timeout(_LOADED_WITHIN):
+                return not (await self._load(action.handler)).is_async
+        except Exception:  # to call it will tell what is wrong
+            return False
 
     async def perform(self, running: Running) -> Ended:
         """Call the function; what it returns is the result, what it raises the error."""
@@ -81,10 +117,7 @@ class Functions:
                 f"{self._left} functions that were stopped still go on in this worker: "
                 "make them look at context.cancelled, or async, and start the worker again"
             )
-        must_wait = self._slots.locked()
-        async with self._slots:
-            if must_wait:
-                running.started_at = now()
+        async with contextlib.nullcontext() if running.has_thread else self._slots:
             call = self._threads.call(lambda: handler.function(**arguments))
             try:
                 return await call.result()

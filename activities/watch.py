@@ -13,7 +13,9 @@ from onthedot import clocks, logs, metrics, tracing
 from onthedot.engine import queue_of
 from onthedot.run import Trigger
 
-_HANDED_BACK = "handed back"
+_HANDED_BACK, _CUT_OFF = "handed back", "cut off"
+_LOST_BEFORE = "its worker was lost, and it was started again"
+_STOPPED_BEFORE = "its worker stopped, and it was started again"
 _GIVEN_BACK = {"HandedBack": "handed_back", "WorkerStopped": "worker_stopped"}
 
 
@@ -26,6 +28,7 @@ class Watch:
         self._held = metrics.WAITING
         self._outcome: str | None = None
         self.follows_a_loss = False  # another worker had it before, and was lost
+        self.remark: str | None = None  # what that means for the row of the run
         self._lines = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -37,7 +40,12 @@ class Watch:
         clocks.ENGINE.arrived(info.started_time)
         if info.attempt > 1:
             # The engine keeps what was said last, over attempts that say nothing.
-            self.follows_a_loss = [_HANDED_BACK, info.attempt - 1] != [*info.heartbeat_details]
+            said = {word: [word, info.attempt - 1] for word in (_HANDED_BACK, _CUT_OFF)}
+            self.follows_a_loss = [*info.heartbeat_details] not in said.values()
+            if self.follows_a_loss:
+                self.remark = _LOST_BEFORE
+            elif [*info.heartbeat_details] == said[_CUT_OFF]:
+                self.remark = _STOPPED_BEFORE
             metrics.REDELIVERED.labels("lost" if self.follows_a_loss else "handed_back").inc()
         return self
 
@@ -79,3 +87,8 @@ class Watch:
 def tell_handed_back() -> None:
     """Say in a heartbeat that this worker gives the attempt back: the next tells it from a loss."""
     activity.heartbeat(_HANDED_BACK, activity.info().attempt)
+
+
+def tell_cut_off() -> None:
+    """The same of an attempt whose action had begun."""
+    activity.heartbeat(_CUT_OFF, activity.info().attempt)

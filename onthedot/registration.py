@@ -18,6 +18,7 @@ from onthedot.database.tasks import Change
 from onthedot.engine import Engine
 from onthedot.errors import (
     Conflict,
+    DatabaseUnavailable,
     EngineUnavailable,
     FieldError,
     InvalidInput,
@@ -345,7 +346,7 @@ class Registration(Requests):
             return task
         try:
             await self._workflows.apply(task, again=again)
-        except EngineUnavailable:
+        except (EngineUnavailable, DatabaseUnavailable):
             return task
         self._marks.add(task.id, task.version)
         return replace(task, engine_version=task.version)

@@ -33,7 +33,7 @@ class Requests:
     def __init__(self, settings: Settings, pool: Pool, engine: Engine) -> None:
         self._pool = pool
         self._acceptance = Acceptance(settings, pool)
-        self._workflows = TaskWorkflows(engine)
+        self._workflows = TaskWorkflows(engine, pool)
         self._tells = True
 
     def storing_only(self) -> Self:
@@ -146,6 +146,8 @@ class Requests:
         """Send a stored request to its task's workflow; False when the engine does not answer."""
         try:
             if request.kind == "cancel":
+                if not await self._asked_for_first(request):
+                    return False
                 taken = await self._workflows.cancel_run(request.task_id, request)
             else:
                 async with connection(self._pool) as conn:
@@ -158,6 +160,12 @@ class Requests:
                 await log.cancel_runs(conn, request.run_ids, now=datetime.now(UTC))
             await tasks.mark_sent(conn, request.id)
         return True
+
+    async def _asked_for_first(self, cancel: Request) -> bool:
+        """Send what asked for the run, where that was not sent: the cancel would find no such run."""
+        async with connection(self._pool) as conn:
+            before = await tasks.unsent_with_run(conn, cancel.task_id, cancel.body["run_id"])
+        return before is None or await self.send(before)
 
     async def _tell(self, request: Request) -> None:
         if self._tells:

@@ -14,6 +14,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.plan import Occurrence
 from onthedot import engine, schedule
+from onthedot.database import runs
+from onthedot.database.pool import Pool, connection
 from onthedot.database.tasks import Request
 from onthedot.engine import Engine, translate
 from onthedot.errors import EngineUnavailable
@@ -21,6 +23,7 @@ from onthedot.run import Trigger
 from onthedot.task import OverlapPolicy, Task, TaskState
 from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
 from workflows.task import TaskWorkflow
+from workflows.turns import MOST_KEPT
 
 _RPC_TIMEOUT = timedelta(seconds=3)
 _ENDED_MEANWHILE = "the task's workflow ended as it was told; it is told again"
@@ -34,11 +37,13 @@ _IN_ORDER = (
 class TaskWorkflows:
     """The open workflows of tasks. Every call may be made again: it happens once."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, pool: Pool) -> None:
+        self._engine, self._pool = engine, pool
 
     async def apply(self, task: Task, *, again: bool = False) -> None:
-        """Make the task's workflow follow this version of it; raise EngineUnavailable.
+        """Make the task's workflow follow this version of it.
+
+        Raise EngineUnavailable, or DatabaseUnavailable where the log must be asked.
 
         ``again`` says that it may have been applied before, by a process that then was lost.
         """
@@ -51,9 +56,9 @@ class TaskWorkflows:
             await self._start_once(task)
 
     async def start_runs(self, task: Task, request: Request) -> bool:
-        """Have the runs of a trigger or backfill made; raise EngineUnavailable.
+        """Have the runs of a trigger or backfill made; False when the task is deleted and has ended.
 
-        False when the task is deleted and its workflow has ended.
+        Raise EngineUnavailable, or DatabaseUnavailable where the log must be asked.
         """
         orders = read_orders(request)
         at_once = request.body.get("at_once", 1)
@@ -64,7 +69,7 @@ class TaskWorkflows:
             return False
         backfill = [one for one in orders if one.trigger is Trigger.BACKFILL]
         queue = [one for one in orders if one.trigger is not Trigger.BACKFILL]
-        state = _state(task)
+        state = await self._state(task)
         state.queue, state.backfill, state.taken = queue, backfill, [request.id]
         try:
             await self._start(task, state)
@@ -80,13 +85,12 @@ class TaskWorkflows:
 
     async def _start_once(self, task: Task) -> None:
         try:
-            await self._start(task)
+            await self._start(task, await self._state(task))
         except WorkflowAlreadyStartedError:
             if not await self._has_taken(task) and not await self._revise(task):
                 raise EngineUnavailable(_ENDED_MEANWHILE) from None
 
-    async def _start(self, task: Task, state: KeepTask | None = None) -> None:
-        state = state or _state(task)
+    async def _start(self, task: Task, state: KeepTask) -> None:
         await self._engine.connected()
         try:
             await self._client.start_workflow(
@@ -105,6 +109,27 @@ class TaskWorkflows:
             )
         except RPCError as error:
             raise translate(error) from error
+
+    async def _state(self, task: Task) -> KeepTask:
+        """A workflow's state, for a start."""
+        cursor = _cursor(task)
+        return KeepTask(
+            task_id=task.id,
+            version=task.version,
+            spec=task.spec,
+            state=task.state,
+            cursor=cursor,
+            only=_only_occurrence(task),
+            had_turn=await self._had_turn(task, cursor),
+            paused_until=task.pause.until if task.pause else None,
+        )
+
+    async def _had_turn(self, task: Task, after: datetime) -> list[datetime]:
+        """What a workflow has run that came to its end before it could hear of this version."""
+        if task.version == 1:
+            return []
+        async with connection(self._pool) as conn:
+            return await runs.had_turn(conn, task, after, limit=MOST_KEPT)
 
     async def _revise(self, task: Task) -> bool:
         desired = ReviseTask(
@@ -174,18 +199,10 @@ def read_orders(request: Request) -> list[RunOrder]:
     ]
 
 
-def _state(task: Task) -> KeepTask:
-    """A workflow's state, for a start. What is due next by the row is the first that it runs."""
+def _cursor(task: Task) -> datetime:
+    """What is due next by the row is the first that a workflow runs which is started now."""
     just_before = task.next_due_at - timedelta(microseconds=1) if task.next_due_at else None
-    return KeepTask(
-        task_id=task.id,
-        version=task.version,
-        spec=task.spec,
-        state=task.state,
-        cursor=max(task.updated_at, just_before or task.updated_at),
-        only=_only_occurrence(task),
-        paused_until=task.pause.until if task.pause else None,
-    )
+    return max(task.updated_at, just_before or task.updated_at)
 
 
 def _only_occurrence(task: Task) -> Occurrence | None:

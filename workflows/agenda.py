@@ -26,6 +26,7 @@ from workflows.messages import KeepTask, RunOrder
 from workflows.turns import had_its_turn, take_turn
 
 PLANNED_AHEAD = 10
+_CAUGHT_UP_ONCE = "what is caught up has not had its turn"
 
 
 class Agenda:
@@ -138,7 +139,12 @@ class Agenda:
         for not_run in found.not_run:
             self._log_not_run(not_run)
         self._state.cursor = max(self._state.cursor, until)
-        return [self._order(due_at, Trigger.CATCH_UP) for due_at in found.kept]
+        kept = list(found.kept)
+        if kept and workflow.patched(_CAUGHT_UP_ONCE):
+            kept = [due_at for due_at in kept if due_at not in self._state.had_turn]
+            for due_at in kept:
+                take_turn(self._state, due_at)
+        return [self._order(due_at, Trigger.CATCH_UP) for due_at in kept]
 
     def _log_not_run(self, not_run: NotRun) -> None:
         due = [one for one in not_run.due_at if not had_its_turn(self._state, one)]

@@ -330,7 +330,9 @@ class TaskWorkflow:
             await self._log.hand_over()
         else:
             self._log.pack()
-            workflow.continue_as_new(self._state)
+            # without one it would have that of its start again
+            memo = engine.memo(self._state.spec, self._state.version)
+            workflow.continue_as_new(self._state, memo=memo)
 
     async def _leave_out_overlapping(self) -> None:
         """What came due while a run filled the history had no place in a queue either."""

@@ -6,7 +6,7 @@ from temporalio import workflow
 
 from workflows.messages import KeepTask
 
-_KEPT = 200
+MOST_KEPT = 200
 _PATCH = "one turn for each occurrence"
 
 
@@ -17,7 +17,7 @@ def had_its_turn(state: KeepTask, due_at: datetime) -> bool:
 
 def take_turn(state: KeepTask, due_at: datetime) -> None:
     """Of an outage there may be more than are kept: then the latest are."""
-    state.had_turn = sorted([*state.had_turn, due_at])[-_KEPT:]
+    state.had_turn = sorted([*state.had_turn, due_at])[-MOST_KEPT:]
 
 
 def give_turn_back(state: KeepTask, due_at: datetime) -> None:

@@ -11,6 +11,7 @@ from onthedot.database import queries
 from onthedot.database.pool import Connection
 from onthedot.errors import NotFound
 from onthedot.run import Attempt, Output, Run, RunStatus, Trigger, due_at_of
+from onthedot.task import Task
 
 SQL = queries.load(Path(__file__).with_suffix(".sql"))
 
@@ -77,6 +78,16 @@ async def going_on(
     """The runs of a task that wait or go on at ``now`` (aware), the first due first."""
     bound = {"task_id": task_id, "now": now, "limit": limit}
     return [read_run(row) for row in await (await conn.execute(SQL["going_on"], bound)).fetchall()]
+
+
+async def had_turn(conn: Connection, task: Task, after: datetime, *, limit: int) -> list[datetime]:
+    """The due times of a task after ``after`` (aware) that are over by the log, ascending.
+
+    Of those that were left out as it was deleted, which version has them over says the row.
+    """
+    bound = {"task_id": task.id, "version": task.version, "after": after, "limit": limit}
+    rows = await (await conn.execute(SQL["had_turn"], bound)).fetchall()
+    return sorted(row["due_at"] for row in rows)
 
 
 async def statuses_of_due_times(

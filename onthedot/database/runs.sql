@@ -140,6 +140,13 @@ SELECT due_at, array_agg(DISTINCT status) AS statuses FROM runs
 WHERE task_id = %(task_id)s AND due_at >= %(first)s AND due_at <= %(last)s AND trigger NOT IN ('manual', 'follow_up')
 GROUP BY due_at;
 
+-- name: had_turn
+-- The occurrences of a task after an instant that have ended, or were left out; the latest of them.
+SELECT due_at FROM runs
+WHERE task_id = %(task_id)s AND due_at > %(after)s AND trigger IN ('schedule', 'catch_up')
+  AND run_rank(status) = 2 AND NOT gives_way(runs, %(version)s)
+ORDER BY due_at DESC LIMIT %(limit)s;
+
 -- name: going_on
 -- Runs of a task that wait or go on, the first due first.
 SELECT run_id, task_id, task_version, trigger, due_at, started_at, finished_at, lag_ms, status,

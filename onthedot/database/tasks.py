@@ -298,6 +298,12 @@ async def requests_not_sent(conn: Connection, *, before: datetime, limit: int) -
     return [_read_request(row) for row in await cursor.fetchall()]
 
 
+async def unsent_with_run(conn: Connection, task_id: str, run_id: str) -> Request | None:
+    """The request that asked for a run, where the engine has not been sent it."""
+    row = await _one(conn, "unsent_with_run", task_id=task_id, orders=Jsonb([{"run_id": run_id}]))
+    return _read_request(row) if row else None
+
+
 async def tell(conn: Connection, task_id: str, *, runs: bool = False) -> None:
     """Tell the live pages that a task (and some of its runs) changed; sent at commit."""
     await conn.execute(_SQL["tell"], _news(task_id, runs=runs))

@@ -112,6 +112,10 @@ UPDATE requests SET sent_at = now() WHERE id = %(id)s AND sent_at IS NULL;
 SELECT * FROM requests WHERE sent_at IS NULL AND created_at < %(before)s
 ORDER BY created_at LIMIT %(limit)s;
 
+-- name: unsent_with_run
+SELECT * FROM requests
+WHERE task_id = %(task_id)s AND sent_at IS NULL AND body -> 'orders' @> %(orders)s LIMIT 1;
+
 -- name: list_requests
 SELECT * FROM requests
 WHERE task_id = %(task_id)s

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from temporalio.exceptions import ApplicationError
 
 from activities import python
 from onthedot.handlers import RunCancelled, RunContext
@@ -18,6 +19,7 @@ from onthedot.run import RunStatus
 from tests.attempts import Bench, bench, order
 
 release = threading.Event()
+hung: list[None] = []
 caught: list[BaseException] = []
 colour: ContextVar[str] = ContextVar("colour", default="none")
 
@@ -58,7 +60,12 @@ async def cancel_itself() -> None:
 
 
 def hang() -> None:
+    hung.append(None)
     release.wait(60)
+
+
+def nap() -> None:
+    time.sleep(0.5)
 
 
 def heed(context: RunContext) -> None:
@@ -119,6 +126,7 @@ def see_colour() -> str:
 @pytest.fixture
 async def executing() -> AsyncIterator[Bench]:
     release.clear()
+    hung.clear()
     caught.clear()
     async with bench(handlers=(f"{__name__}:*",), worker_threads=4) as made:
         yield made
@@ -204,6 +212,32 @@ async def test_functions_that_hang_keep_no_thread_from_the_others(
     await asyncio.gather(*(executing.execute(hanging) for _ in range(4)))
     outcome = await executing.execute(order("python", handler=handler("see_colour"), timeout=5))
     assert outcome.status is RunStatus.SUCCEEDED
+
+
+async def test_the_timeout_counts_from_when_a_function_gets_its_thread(executing: Bench) -> None:
+    naps = order("python", handler=handler("nap"), timeout=0.8)
+    outcomes = await asyncio.gather(*(executing.execute(naps) for _ in range(8)))
+    assert {one.status for one in outcomes} == {RunStatus.SUCCEEDED}
+    begun, ended = (
+        [getattr(one, name) for one in outcomes] for name in ("started_at", "finished_at")
+    )
+    assert sorted(begun)[4] >= min(ended)
+
+
+async def test_what_finds_no_thread_for_long_goes_to_another_worker_unclaimed(
+    executing: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    assert_eventually: Callable[..., Any],
+) -> None:
+    hanging = [executing.start(order("python", handler=handler("hang"))) for _ in range(4)]
+    await assert_eventually(lambda: len(hung) == 4)
+    monkeypatch.setattr(python, "_THREAD_WITHIN", 0.1)
+    with pytest.raises(ApplicationError) as raised:
+        await executing.execute(order("python", handler=handler("nap"), delivery="at_most_once"))
+    assert raised.value.type == "HandedBack"
+    assert not executing.log.claimed
+    release.set()
+    assert {one.status for one in await asyncio.gather(*hanging)} == {RunStatus.SUCCEEDED}
 
 
 async def test_there_is_an_end_to_functions_that_hang(

@@ -209,6 +209,8 @@ async def test_a_run_that_goes_on_may_end_while_its_worker_shuts_down(
 async def test_what_outlives_the_grace_of_its_worker_runs_again_unless_it_may_not(
     executing: Bench, delivery: str, assert_eventually: Callable[..., Any]
 ) -> None:
+    said: list[Any] = []
+    executing.environment.on_heartbeat = lambda *details: said.append(details)
     going = executing.start(python("go_on", delivery=delivery))
     await assert_eventually(lambda: started)
     executing.environment.cancel(SHUTDOWN)
@@ -217,6 +219,7 @@ async def test_what_outlives_the_grace_of_its_worker_runs_again_unless_it_may_no
         with pytest.raises(ApplicationError) as raised:
             await going
         assert raised.value.type == "WorkerStopped"
+        assert said[-1] == ("cut off", 1)
         assert not raised.value.non_retryable
     else:
         outcome = await going
@@ -377,6 +380,16 @@ async def test_what_a_lost_worker_has_not_written_is_run_again_and_says_so(
     ((row, _),) = executing.log.recorded
     assert outcome.is_recorded
     assert row.reason == "its worker was lost, and it was started again"
+
+
+async def test_what_a_stopped_worker_cut_off_is_run_again_and_says_so(executing: Bench) -> None:
+    cut_off = replace(executing.environment.info, heartbeat_details=["cut off", 1], attempt=2)
+    executing.environment.info = cut_off
+    outcome = await executing.execute(python("mark"))
+    assert started == [""]
+    assert outcome.remark == "its worker stopped, and it was started again"
+    executing.environment.info = replace(cut_off, heartbeat_details=["handed back", 1])
+    assert (await executing.execute(python("mark"))).remark is None
 
 
 async def test_at_most_once_claims_the_run_before_it_starts(executing: Bench) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from onthedot.run import Trigger
-from onthedot.task import CatchUp, TaskState
+from onthedot.task import CatchUp, CronSchedule, TaskState
 from tests.running import BAD, CANCELLED, GOOD, Stage, every, lasting, sent_first
 from workflows import runs as runs_module
 from workflows import task as task_module
@@ -68,6 +68,25 @@ async def test_a_resume_says_what_becomes_of_the_occurrences_of_the_pause(
     caught_up = [run for run in on_stage.log.rows()[1:5] if run.started_at]
     assert all(run.trigger is Trigger.CATCH_UP for run in caught_up)
     assert on_stage.most_at_once == 1
+
+
+async def test_a_resume_does_not_run_again_what_ran_before_the_pause_was_heard_of(
+    on_stage: Stage,
+) -> None:
+    async with on_stage.worker():
+        await on_stage.start()
+        await on_stage.minutes(3.5)
+        same = CronSchedule(cron="* * * * *")
+        await on_stage.revise(PAUSED, changed_at=on_stage.begins_after(1.5), schedule=same)
+        await on_stage.minutes(4.5)
+        await on_stage.revise(ACTIVE, catch_up=CatchUp(keep="all"))
+        await on_stage.minutes(5.5)
+    assert [run.trigger for run in on_stage.log.rows()] == [
+        *[Trigger.SCHEDULE] * 3,
+        Trigger.CATCH_UP,
+        Trigger.SCHEDULE,
+    ]
+    assert len(on_stage.attempts) == 5
 
 
 async def test_caught_up_runs_are_let_go_by_the_next_pause(on_stage: Stage) -> None:

@@ -18,7 +18,7 @@ from onthedot.database.pool import connection
 from onthedot.errors import TaskExists
 from onthedot.registration import Registration
 from onthedot.run import RunStatus
-from onthedot.task import Task, TaskRegistration, TaskState
+from onthedot.task import CatchUp, Task, TaskRegistration, TaskState
 from onthedot.task_workflows import TaskWorkflows
 from onthedot.upkeep import Upkeep
 from tests import services
@@ -184,6 +184,28 @@ async def test_a_change_whose_sending_was_lost_is_sent_again(stage: Stage) -> No
 
         await assert_eventually(knows)
         await stage.delete(task_id)
+
+
+@pytest.mark.parametrize("state", [TaskState.ACTIVE, TaskState.PAUSED])
+async def test_a_change_that_comes_after_the_only_occurrence_does_not_run_it_again(
+    stage: Stage, tmp_path: Path, state: TaskState
+) -> None:
+    ran = tmp_path / "ran"
+    task_id = await stage.register(_id(), once_in(2), shell(f"echo x >> {ran}"))
+    await _marked(stage, task_id)
+    change = "UPDATE tasks SET version = 2, state = %s, updated_at = now() WHERE id = %s"
+    await _sql(stage, change, str(state), task_id)
+    async with stage.worker():
+        await stage.ended(task_id)  # it has not heard of the change
+        assert (await stage.task(task_id)).state is state
+        assert await _reconcile(stage) == 1
+        if state is TaskState.PAUSED:
+            await stage.registration.resume(task_id, by=BY, catch_up=CatchUp(keep="all"))
+        await stage.wait_for_state(task_id, TaskState.FINISHED)
+        await stage.ended(task_id)
+    assert ran.read_text() == "x\n"
+    assert [run.status for run in await stage.rows(task_id)] == [RunStatus.SUCCEEDED]
+    assert await _workflows(stage, task_id) == 2
 
 
 async def test_a_request_that_no_worker_took_is_sent_again_and_runs_once(stage: Stage) -> None:

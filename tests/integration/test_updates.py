@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -174,6 +175,23 @@ async def test_a_run_that_is_asked_for_and_cancelled_without_a_worker_ends_cance
         (row,) = await stage.wait_for(task_id, RunStatus.CANCELLED)
         assert row.run_id == run.run_id
         await stage.delete(task_id)
+
+
+async def test_a_cancel_does_not_overtake_what_asked_for_its_run(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
+    ran = tmp_path / "ran"
+    task_id = await stage.register(_id(), every(3600), shell(f"sleep 2; echo x >> {ran}"))
+    run = await stage.registration.trigger(task_id, by=BY)  # no worker takes it
+    async with stage.worker():
+        await stage.registration.cancel_run(run.run_id, by=BY)
+        (row,) = await stage.wait_for(task_id, RunStatus.CANCELLED)
+        assert row.run_id == run.run_id
+        assert await _reconcile(stage) == 0
+        await stage.delete(task_id)
+    assert not ran.exists()
+    assert len(await stage.rows(task_id)) == 1
 
 
 async def test_one_task_that_the_engine_refuses_holds_up_no_other(
