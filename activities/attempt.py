@@ -19,10 +19,11 @@ from activities.messages import ExecuteAttempt, Outcome
 from activities.output import OutputCapture
 from activities.own_row import OwnRows
 from activities.plain import plain_text
+from activities.plan import why_missed
 from activities.pulse import HEARTBEAT_TIMEOUT, Pulse
 from activities.python import Functions
 from activities.shell import Processes
-from activities.watch import Watch, tell_cut_off, tell_handed_back
+from activities.watch import Watch, begun, tell_cut_off, tell_handed_back
 from activities.workflow import Workflows
 from onthedot import duration, metrics
 from onthedot.handlers import Handlers
@@ -88,6 +89,8 @@ class Executor:
         try:
             if watch.follows_a_loss and (known := await self._own_rows.found(order)):
                 return known
+            if not watch.had_begun and (why := _why_missed(order)):
+                return replace(self._not_started(order, RunStatus.MISSED), remark=why)
             try:
                 await self._wait(order, pulse)
                 pulse.begin()
@@ -98,6 +101,7 @@ class Executor:
                 order=order, output=OutputCapture(), started_at=now(), has_thread=has_thread
             )
             watch.started(running.started_at)
+            pulse.say(*begun())
             outcome = await self._start(running)
             if watch.remark:
                 outcome = replace(outcome, remark=watch.remark)
@@ -256,6 +260,11 @@ class Executor:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
+
+
+def _why_missed(order: ExecuteAttempt) -> str | None:
+    """Why it is not to start any more; None where it is."""
+    return why_missed(order.due_at, now(), order.catch_up) if order.catch_up else None
 
 
 def _why_stopped() -> Stop | None:

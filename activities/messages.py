@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from onthedot.run import Attempt, Output, RunStatus, Trigger
-from onthedot.task import Action
+from onthedot.task import Action, CatchUp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +31,15 @@ class ExecuteAttempt:
     delivery: Literal["at_least_once", "at_most_once"]
     outcome: dict[str, Any] | None = None  # of the run that it follows
     after_success: AfterSuccess | None = None  # where the attempt may write its run's final row
+    catch_up: CatchUp | None = None  # what becomes of a run that nothing could start in time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How an attempt ended. Only the machinery's own troubles are raised instead."""
 
-    status: RunStatus  # succeeded, failed, timed_out or cancelled
-    started_at: datetime | None  # None when it was cancelled before it started
+    status: RunStatus  # succeeded, failed, timed_out, cancelled or missed
+    started_at: datetime | None  # None when it did not start
     finished_at: datetime
     worker: str
     output: Output

@@ -92,15 +92,31 @@ async def pass_over(order: PassOver) -> NotRun:
     return found.close()
 
 
+def why_missed(due_at: datetime, now: datetime, catch_up: CatchUp) -> str | None:
+    """Why an occurrence does not run which nothing could start until ``now``; None where it does."""
+    late = now - due_at
+    if late <= GRACE:
+        return None
+    if late > catch_up.within:
+        return _longer_than(catch_up.within)
+    return _keeps(catch_up.keep) if catch_up.keep == "none" else None
+
+
+def _longer_than(within: timedelta) -> str:
+    return f"outage longer than the catch-up window of {duration.write(within)}"
+
+
+def _keeps(keep: str) -> str:
+    return f"outage; catch-up keeps {keep}"
+
+
 def _sort_out(
     due_times: Iterator[datetime], order: PlanOccurrences
 ) -> tuple[list[NotRun], list[datetime], list[datetime]]:
     """Missed occurrences, late ones to be caught up, and those ahead."""
     keep, within = order.catch_up.keep, order.catch_up.within
-    too_old = Rows(
-        RunStatus.MISSED, f"outage longer than the catch-up window of {duration.write(within)}"
-    )
-    not_kept = Rows(RunStatus.MISSED, f"outage; catch-up keeps {keep}")
+    too_old = Rows(RunStatus.MISSED, _longer_than(within))
+    not_kept = Rows(RunStatus.MISSED, _keeps(keep))
     kept: list[datetime] = []
     ahead: list[datetime] = []
     for due in due_times:

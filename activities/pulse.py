@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from temporalio import activity
 from temporalio.api.activity.v1 import ActivityOptions
-from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.common.v1 import Payloads, WorkflowExecution
 from temporalio.api.workflowservice.v1 import (
     RecordActivityTaskHeartbeatRequest,
     UpdateActivityOptionsRequest,
@@ -54,6 +54,7 @@ class Pulse:
         self._heard_at = self._loop.time() - _on_its_way(self._info.started_time)
         self._changing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._said: tuple[object, ...] = ()  # in each heartbeat
         self._ended = False
 
     def begin(self) -> None:
@@ -66,6 +67,10 @@ class Pulse:
         lost_at = self._heard_at + (self._timeout or HEARTBEAT_TIMEOUT).total_seconds()
         in_time = lost_at - _IN_TIME - self._loop.time()
         self._beat_in(max(0.0, min(soonest + (latest - soonest) * share, in_time)))
+
+    def say(self, *details: object) -> None:
+        """Have each heartbeat from now on say this."""
+        self._said = details
 
     def end(self) -> None:
         self._ended = True
@@ -94,7 +99,7 @@ class Pulse:
 
     def heartbeat(self) -> None:
         """Say that it is alive; in answer it hears that it was cancelled."""
-        activity.heartbeat()
+        activity.heartbeat(*self._said)
         self._heard_at = self._loop.time()
 
     def lower(self, to: timedelta) -> None:
@@ -132,8 +137,11 @@ class Pulse:
 
     async def _set_timeout(self, to: timedelta) -> None:
         service, info = self._client.workflow_service, self._info
+        said = await self._client.data_converter.encode(self._said) if self._said else []
         heartbeat = RecordActivityTaskHeartbeatRequest(
-            namespace=self._client.namespace, task_token=info.task_token
+            namespace=self._client.namespace,
+            task_token=info.task_token,
+            details=Payloads(payloads=said) if said else None,
         )
         execution = WorkflowExecution(
             workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or ""

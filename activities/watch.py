@@ -13,7 +13,7 @@ from onthedot import clocks, logs, metrics, tracing
 from onthedot.engine import queue_of
 from onthedot.run import Trigger
 
-_HANDED_BACK, _CUT_OFF = "handed back", "cut off"
+_HANDED_BACK, _CUT_OFF, _BEGAN = "handed back", "cut off", "began"
 _LOST_BEFORE = "its worker was lost, and it was started again"
 _STOPPED_BEFORE = "its worker stopped, and it was started again"
 _GIVEN_BACK = {"HandedBack": "handed_back", "WorkerStopped": "worker_stopped"}
@@ -28,6 +28,7 @@ class Watch:
         self._held = metrics.WAITING
         self._outcome: str | None = None
         self.follows_a_loss = False  # another worker had it before, and was lost
+        self.had_begun = False  # so far as it said so: an action that takes a moment does not
         self.remark: str | None = None  # what that means for the row of the run
         self._lines = contextlib.ExitStack()
 
@@ -40,11 +41,13 @@ class Watch:
         clocks.ENGINE.arrived(info.started_time)
         if info.attempt > 1:
             # The engine keeps what was said last, over attempts that say nothing.
-            said = {word: [word, info.attempt - 1] for word in (_HANDED_BACK, _CUT_OFF)}
-            self.follows_a_loss = [*info.heartbeat_details] not in said.values()
+            word, number = (*info.heartbeat_details, None, None)[:2]
+            given_back = word in (_HANDED_BACK, _CUT_OFF) and number == info.attempt - 1
+            self.follows_a_loss = not given_back
+            self.had_begun = word in (_BEGAN, _CUT_OFF)
             if self.follows_a_loss:
                 self.remark = _LOST_BEFORE
-            elif [*info.heartbeat_details] == said[_CUT_OFF]:
+            elif word == _CUT_OFF:
                 self.remark = _STOPPED_BEFORE
             metrics.REDELIVERED.labels("lost" if self.follows_a_loss else "handed_back").inc()
         return self
@@ -82,6 +85,11 @@ class Watch:
 
     def _lag(self, started_at: datetime) -> float:
         return (started_at - self._order.due_at).total_seconds()
+
+
+def begun() -> tuple[str, int]:
+    """What the heartbeats of an attempt say whose action has begun."""
+    return _BEGAN, activity.info().attempt
 
 
 def tell_handed_back() -> None:

@@ -72,7 +72,7 @@ def order(kind: str, *, due_in: float = 0, **given: Any) -> ExecuteAttempt:
     """An attempt of an action of ``kind``; ``given`` are fields of the attempt or the action."""
     of_attempt = {
         name: given.pop(name)
-        for name in ("number", "delivery", "timeout", "outcome", "after_success")
+        for name in ("number", "delivery", "timeout", "outcome", "after_success", "catch_up")
         if name in given
     }
     if "timeout" in of_attempt:

@@ -124,6 +124,7 @@ class Stage:
         self.log = Log()
         self.followed: list[StartFollowUps] = []
         self.attempts: list[ExecuteAttempt] = []
+        self.waits_deaf = False  # attempts that wait hear of nothing
         self.most_at_once = 0  # runs; one that the test server took for lost is attempted twice
         self._going_on: Counter[str] = Counter()
         self.plays: Callable[[ExecuteAttempt], Play] = lambda _: GOOD
@@ -313,7 +314,9 @@ class Stage:
             return await performing
 
     async def _perform(self, order: ExecuteAttempt, cancelled: asyncio.Event) -> Outcome:
-        if not await self._goes_on_until(order.start_at, cancelled, _WAITING):
+        if self.waits_deaf:
+            await self.until(order.start_at)
+        elif not await self._goes_on_until(order.start_at, cancelled, _WAITING):
             return self._outcome(CANCELLED, None, await self.now())
         self.attempts.append(order)
         started_at, play = await self.now(), self.plays(order)

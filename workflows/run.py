@@ -97,8 +97,7 @@ class RunInFlight:
 
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
-        by_itself = self.order.trigger is Trigger.SCHEDULE
-        if by_itself and self._hears and self._cancel_reason is None:
+        if self._came_by_itself and self._hears and self._cancel_reason is None:
             self.cancel("recalled")
             self.recalled = True
 
@@ -155,6 +154,11 @@ class RunInFlight:
         """The final row, or None when another attempt follows, after its pause."""
         outcome = await self._attempt(number)
         row = self._row(number, outcome)
+        if self._was_recalled_too_late(outcome):
+            self.recalled, self._cancel_reason, self.remark = False, None, _RECALLED_TOO_LATE
+            row = replace(row, status=RunStatus.RUNNING, finished_at=None, reason=self.remark)
+            self._report(row)
+            return None
         if self._cancel_reason is not None:
             return row
         retry, now = self._spec.policies.retry, workflow.now()
@@ -171,6 +175,16 @@ class RunInFlight:
             error = self._out_of_time(row.error)
             return replace(row, status=RunStatus.TIMED_OUT, error=error, finished_at=workflow.now())
         return None
+
+    def _was_recalled_too_late(self, outcome: Outcome) -> bool:
+        """Whether its action had begun when its worker heard that it was asked back."""
+        is_cut_off = outcome.status is RunStatus.CANCELLED and outcome.started_at is not None
+        may_run_again = self._spec.policies.delivery != "at_most_once"
+        return self.recalled and is_cut_off and may_run_again and workflow.patched(_CUT_OFF)
+
+    @property
+    def _came_by_itself(self) -> bool:
+        return self.order.trigger is Trigger.SCHEDULE
 
     @property
     def _first_at(self) -> datetime:
@@ -218,6 +232,7 @@ class RunInFlight:
             delivery=policies.delivery,
             outcome=self.order.outcome,
             after_success=self._after_success if number == 1 else None,
+            catch_up=policies.catch_up if number == 1 and self._came_by_itself else None,
         )
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,
@@ -286,6 +301,8 @@ class RunInFlight:
 #: Waiting runs that hear of a recall by a heartbeat make the last one 1 to 2.5 s before their instant;
 #: later one simply runs.
 _LAST_RECALL = timedelta(seconds=3)
+_RECALLED_TOO_LATE = "a change of its task came as it began, and it was started again"
+_CUT_OFF = "a run that is called back too late is made again"
 _USUAL_PRIORITY = 3
 _MILLISECOND = timedelta(milliseconds=1)
 

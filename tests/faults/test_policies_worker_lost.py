@@ -1,5 +1,6 @@
 """What a lost worker means for a run, by its task's policies."""
 
+import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -92,6 +93,34 @@ async def test_a_run_whose_worker_was_lost_is_cancelled_with_its_task(
         assert (tmp_path / "started").read_text() == "started\n"
         handle = at.engine.client.get_workflow_handle(f"task/{task_id}")
         await services.assert_eventually(lambda: _has_closed(handle), within=30, every=0.5)
+
+
+async def test_a_run_that_had_begun_is_repeated_whatever_its_catch_up_policy(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """At least once is for what began; catch-up is for what did not."""
+    begun, task_id = tmp_path / "begun", f"task-{uuid4().hex[:12]}"
+    script = f"echo x >> {begun}; test $(wc -l < {begun}) -gt 1 || sleep 600"
+    sent = {
+        "id": task_id,
+        "name": task_id,
+        "schedule": {"kind": "once", "in": "3s"},
+        "action": {"kind": "shell", "script": script},
+        "policies": {"timeout": "10m", "catch_up": {"keep": "none"}},
+    }
+    async with AsyncExitStack() as running:
+        at = await running.enter_async_context(office(settings))
+        with worker_process(settings, tmp_path / "worker-1.log") as victim:
+            await at.registration.register(TaskRegistration.model_validate(sent), by=BY)
+            await services.assert_eventually(begun.exists, within=60)
+            await asyncio.sleep(3)  # it heartbeats
+            os.kill(victim.pid, signal.SIGKILL)
+        await asyncio.sleep(10)
+        running.enter_context(worker_process(settings, tmp_path / "worker-2.log"))
+        run = await has_ended(at, task_id)
+    assert run.status is RunStatus.SUCCEEDED
+    assert run.reason == "its worker was lost, and it was started again"
+    assert begun.read_text() == "x\nx\n"
 
 
 async def _has_closed(handle: Any) -> bool:

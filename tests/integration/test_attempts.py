@@ -16,6 +16,7 @@ from activities.action import Ended, Running, now
 from activities.messages import AfterSuccess, Outcome
 from onthedot.errors import DatabaseUnavailable
 from onthedot.run import Output, Run, RunStatus
+from onthedot.task import CatchUp
 from tests.attempts import SHUTDOWN, WORKER, Bench, bench, order
 from tests.services import assert_eventually
 
@@ -390,6 +391,37 @@ async def test_what_a_stopped_worker_cut_off_is_run_again_and_says_so(executing:
     assert outcome.remark == "its worker stopped, and it was started again"
     executing.environment.info = replace(cut_off, heartbeat_details=["handed back", 1])
     assert (await executing.execute(python("mark"))).remark is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "late", "said", "why"),
+    [
+        (CatchUp(keep="none"), 11, [], "outage; catch-up keeps none"),
+        (CatchUp(keep="none"), 9, [], None),
+        (CatchUp(keep="latest"), 3600, [], None),
+        (
+            CatchUp(keep="all", within=timedelta(minutes=1)),
+            61,
+            [],
+            "outage longer than the catch-up window of 1m",
+        ),
+        (CatchUp(keep="none"), 11, ["handed back", 1], "outage; catch-up keeps none"),
+        (CatchUp(keep="none"), 11, ["began", 1], None),  # at least once: it is to be repeated
+        (CatchUp(keep="none"), 11, ["cut off", 1], None),
+    ],
+)
+async def test_what_comes_too_late_for_its_catch_up_policy_does_not_start(
+    executing: Bench, policy: CatchUp, late: float, said: list[Any], why: str | None
+) -> None:
+    executing.environment.info = replace(
+        executing.environment.info, heartbeat_details=said, attempt=2 if said else 1
+    )
+    outcome = await executing.execute(python("mark", due_in=-late, catch_up=policy))
+    if why is None:
+        assert (outcome.status, started) == (RunStatus.SUCCEEDED, [""])
+    else:
+        assert (outcome.status, outcome.remark, started) == (RunStatus.MISSED, why, [])
+        assert outcome.started_at is None
 
 
 async def test_at_most_once_claims_the_run_before_it_starts(executing: Bench) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -291,6 +291,24 @@ async def test_a_request_whose_mark_was_lost_does_not_run_a_finished_task_again(
         assert await _reconcile(stage) == 1
         assert (await _describe(stage, task_id)).run_id == before
         assert await _is_sent(stage, task_id)
+
+
+async def test_a_run_that_waited_for_its_instant_as_all_workers_went_is_a_matter_of_catch_up(
+    stage: Stage,
+) -> None:
+    """It was sent off before the outage, which it then outlives in the engine's queue."""
+    policies = {"catch_up": {"keep": "none"}}
+    task_id = await stage.register_with_long_lead(_id(), 9, **policies)
+    async with stage.worker():
+        await stage.wait_until_sent(task_id)
+    due_at = (await stage.task(task_id)).next_due_at
+    assert due_at and due_at > datetime.now(UTC)
+    await asyncio.sleep((due_at - datetime.now(UTC)).total_seconds() + 10.5)
+    async with stage.worker():
+        await stage.wait_for_state(task_id, TaskState.FINISHED)
+    (row,) = await stage.rows(task_id)
+    assert (row.status, row.started_at) == (RunStatus.MISSED, None)
+    assert row.reason == "outage; catch-up keeps none"
 
 
 async def test_a_task_whose_workflow_was_terminated_goes_on_where_its_log_stands(

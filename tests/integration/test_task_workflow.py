@@ -227,6 +227,26 @@ async def test_a_run_is_recalled_when_its_task_is_paused(on_stage: Stage) -> Non
     assert on_stage.seen() == [(1, "skipped", "paused"), (2, "succeeded", None)]
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "at_most_once"])
+async def test_a_run_that_a_recall_cut_off_is_made_again_unless_it_may_not(
+    on_stage: Stage, delivery: str
+) -> None:
+    on_stage.waits_deaf = True
+    on_stage.scripted(lasting(seconds=20))
+    async with on_stage.worker():
+        await on_stage.start(policies={"delivery": delivery})
+        await on_stage.minutes(1 - 5 / 60)
+        await on_stage.revise(TaskState.ACTIVE, name="Another name")
+        await on_stage.minutes(1.5)
+    (row,) = on_stage.log.rows()
+    if delivery == "at_least_once":
+        assert (row.status, row.attempt_count) == (RunStatus.SUCCEEDED, 2)
+        assert row.reason == "a change of its task came as it began, and it was started again"
+        assert [one.status for one in row.attempts] == [RunStatus.CANCELLED, RunStatus.SUCCEEDED]
+    else:
+        assert (row.status, row.attempt_count) == (RunStatus.CANCELLED, 1)
+
+
 async def test_a_run_recalled_by_a_change_still_runs_on_time(on_stage: Stage) -> None:
     async with on_stage.worker():
         await on_stage.start()
