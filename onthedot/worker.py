@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
-from temporalio.client import WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
@@ -60,6 +59,7 @@ _MOST_FILES = 65_536
 #: In new objects, then in collections of the generation before: by default 700, 10, 10.
 _GARBAGE_THRESHOLDS = (5_000, 10, 20)
 _UPKEEP_POLLERS = PollerBehaviorSimpleMaximum(maximum=2)
+_UPKEEP_LOOKED_AT_EVERY = 30.0  # seconds
 _UPKEEP_GRACE = timedelta(seconds=5)  # for a round to end
 
 
@@ -236,7 +236,8 @@ async def _work(workers: Sequence[Worker], engine: Engine, stop: asyncio.Event) 
         for worker in workers:
             await running.enter_async_context(worker)
         if any(worker.task_queue == UPKEEP_QUEUE for worker in workers):
-            await _start_upkeep(engine)
+            minding = asyncio.create_task(_mind_upkeep(engine))
+            running.callback(minding.cancel)
         _spare_garbage_collection()
         readiness.announce()
         await stop.wait()
@@ -244,16 +245,17 @@ async def _work(workers: Sequence[Worker], engine: Engine, stop: asyncio.Event) 
         await asyncio.gather(*(worker.shutdown() for worker in workers))
 
 
-async def _start_upkeep(engine: Engine) -> WorkflowHandle[UpkeepWorkflow, None] | None:
-    """Start the one upkeep workflow, where it is not running already."""
-    try:
-        return await engine.client.start_workflow(
-            UpkeepWorkflow.run,
-            id=UPKEEP_WORKFLOW_ID,
-            task_queue=UPKEEP_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary="Reconciling and retention",
-        )
-    except RPCError as error:
-        logger.warning("the upkeep workflow could not be started: %s", error)
-        return None
+async def _mind_upkeep(engine: Engine) -> None:
+    """Have the one upkeep workflow running: whoever ended it, and however long it cannot be started."""
+    while True:
+        try:
+            await engine.client.start_workflow(
+                UpkeepWorkflow.run,
+                id=UPKEEP_WORKFLOW_ID,
+                task_queue=UPKEEP_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary="Reconciling and retention",
+            )
+        except RPCError as error:
+            logger.warning("the upkeep workflow could not be started: %s", error)
+        await asyncio.sleep(_UPKEEP_LOOKED_AT_EVERY)

@@ -3,7 +3,10 @@
 from collections.abc import MutableMapping
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+_ASKED = "onthedot.head"
 
 
 class Head:
@@ -26,4 +29,9 @@ class Head:
                 ended = True  # a stream would go on for ever: the answer is over here
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        await self._app({**scope, "method": "GET"}, receive, send_without_content)
+        await self._app({**scope, "method": "GET", _ASKED: True}, receive, send_without_content)
+
+
+def is_head(request: Request) -> bool:
+    """Whether it was HEAD that was asked: for what GET does only once."""
+    return _ASKED in request.scope

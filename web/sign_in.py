@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
+from web.head import is_head
 from web.rendering import page
 from web.security import SESSION_COOKIE, forget_session, local_path, set_session
 from web.services import Given
@@ -27,7 +28,7 @@ async def sign_in(
     next: str | None = None,  # noqa: A002
 ) -> Response:
     """The form; with a ``token``, who has it is signed in at once."""
-    if token is None:
+    if token is None or is_head(request):
         return _form(request, next)
     session = await services.access.sign_in(token)
     if session is None:

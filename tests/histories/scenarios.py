@@ -274,9 +274,8 @@ async def paused_until(stage: Stage) -> None:
     await stage.delete(task_id)
 
 
-@scenario
-async def resumed_with_catch_up(stage: Stage) -> None:
-    task_id = await stage.register("resumed_with_catch_up", every(2))
+async def _resumes_with_catch_up(stage: Stage, name: str) -> None:
+    task_id = await stage.register(name, every(2))
     await stage.registration.pause(task_id, by=BY)
     await asyncio.sleep(6.5)
     catch_up = CatchUp(keep="latest")
@@ -286,6 +285,17 @@ async def resumed_with_catch_up(stage: Stage) -> None:
     rows = await stage.wait_for(task_id, SUCCEEDED, count=2)
     assert rows[0].trigger is CATCH_UP, rows
     await stage.delete(task_id)
+
+
+@scenario
+async def resumed_with_catch_up(stage: Stage) -> None:
+    await _resumes_with_catch_up(stage, "resumed_with_catch_up")
+
+
+@scenario
+async def caught_up_once(stage: Stage) -> None:
+    """As before, by a worker that asks whether what is caught up has had its turn."""
+    await _resumes_with_catch_up(stage, "caught_up_once")
 
 
 @scenario

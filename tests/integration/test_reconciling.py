@@ -1,6 +1,7 @@
 """What heals by itself: each step between the row and the workflow may have been the last one."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.service import RPCError
 
+from onthedot import worker
 from onthedot.database import tasks
 from onthedot.database.pool import connection
+from onthedot.engine import UPKEEP_WORKFLOW_ID
 from onthedot.errors import TaskExists
 from onthedot.registration import Registration
 from onthedot.run import RunStatus
@@ -332,6 +336,31 @@ async def test_a_task_whose_workflow_was_terminated_goes_on_where_its_log_stands
         await stage.delete(task_id)
     due = [run.due_at for run in await stage.rows(task_id)]
     assert {later - earlier for earlier, later in pairwise(due)} == {timedelta(seconds=1)}
+
+
+async def test_upkeep_that_somebody_has_ended_is_started_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_UPKEEP_LOOKED_AT_EVERY", 0.2)
+    upkeep = stage.engine.client.get_workflow_handle(UPKEEP_WORKFLOW_ID)
+
+    async def runs() -> str | None:
+        with contextlib.suppress(RPCError):  # there is none
+            found = await upkeep.describe()
+            if found.status is WorkflowExecutionStatus.RUNNING:
+                return found.run_id
+        return None
+
+    minding = asyncio.create_task(worker._mind_upkeep(stage.engine))
+    try:
+        first = await assert_eventually(runs)
+        await asyncio.sleep(0.5)
+        assert await runs() == first
+        await upkeep.terminate()
+        assert await assert_eventually(runs) != first
+    finally:
+        minding.cancel()
+        await upkeep.terminate()
 
 
 async def test_comparing_leaves_tasks_with_a_workflow_alone(stage: Stage) -> None:

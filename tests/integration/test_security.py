@@ -127,6 +127,13 @@ async def test_a_sign_in_link_works_once(web: Web) -> None:
     assert await count(web.settings.database_url or "", "sessions") == 1
 
 
+async def test_looking_at_a_sign_in_link_does_not_use_it_up(web: Web) -> None:
+    link = await sign_in_link(web.settings)
+    looked = await web("HEAD", link, key=None)
+    assert (looked.status, "Set-Cookie" in looked.headers) == (200, False)
+    assert (await web("GET", link, key=None)).status == 303
+
+
 async def test_an_expired_sign_in_link_does_not_work(web: Web) -> None:
     link = await sign_in_link(web.settings)
     await sql(web.settings, "UPDATE sign_in_links SET expires_at = now()")
