@@ -230,6 +230,7 @@ async def test_a_request_whose_workflow_ended_as_it_was_told_is_sent_again(
 ) -> None:
     """No workflow takes it, and none can be started beside the one that has just begun."""
     task_id = await stage.register(_id(), every(3600))
+    await _marked(stage, task_id)
 
     async def not_found(*_: object) -> bool:
         return False
