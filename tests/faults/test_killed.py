@@ -1,6 +1,7 @@
 """Real processes of a whole stack are killed without a word, and nothing is lost."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -106,9 +107,10 @@ def _assert_each_occurrence_has_one_row(rows: Sequence[dict[str, Any]]) -> None:
 def _workers(stack: Running) -> list[int]:
     found = []
     for pid in services.children_of(stack.process.pid):
-        line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"onthedot" in line and b"worker" in line:
-            found.append(pid)
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"onthedot" in line and b"worker" in line:
+                found.append(pid)
     return found
 
 

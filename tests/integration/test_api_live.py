@@ -145,7 +145,8 @@ async def ids(live: Web, query: str) -> list[str]:
 async def test_lists_filter_search_and_sort(live: Web) -> None:
     every = {"kind": "interval", "every": "1h"}
     hello = {"kind": "python", "handler": "onthedot.examples:hello"}
-    await registered(live, id="alpha", name="Zebra 100%", tags=["lists", "z"])
+    later = {"kind": "once", "at": "2099-01-01T00:00:00Z"}
+    await registered(live, id="alpha", name="Zebra 100%", schedule=later, tags=["lists", "z"])
     await registered(live, id="beta", name="apple_pie", schedule=every, tags=["lists", "y"])
     await registered(live, id="gamma", name="Mango", action=hello, tags=["lists"])
     paused = await live("POST", "/api/v1/tasks/gamma/pause")
