@@ -61,7 +61,7 @@ class Functions:
         try:
             async with asyncio.timeout(_LOADED_WITHIN):
                 return not (await self._load(action.handler)).is_async
-        except Exception:  # to call it will tell what is wrong
+        except (InvalidInput, TimeoutError):  # to call it will tell what is wrong
             return False
 
     async def perform(self, running: Running) -> Ended:

@@ -81,10 +81,13 @@ def _postgres_url(value: str) -> str:
 
 
 def _web_url(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme not in ("http", "https") or not url.hostname or re.search(r"\s", value):
+    try:
+        url = urlsplit(value)
+        is_whole = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # of a port that is none, or half a bracket
+        is_whole = False
+    if not is_whole or re.search(r"\s", value):
         raise ValueError("give a URL such as https://onthedot.example.org")
-    url.port  # noqa: B018  # raises ValueError for one that is no port
     return value
 
 

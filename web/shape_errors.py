@@ -112,9 +112,8 @@ def unstorable(value: Any, where: str = "body", depth: int = 0) -> Iterator[Fiel
                 yield from unstorable(inner, f"{where}.{position}", depth + 1)
 
 
-def unfit_reason(text: str) -> Iterator[FieldError]:
-    """Why ``text`` cannot be kept as the reason that somebody gives."""
-    yield from unstorable(text, "reason")
+def too_long_reason(text: str) -> Iterator[FieldError]:
+    """Whether the reason that somebody gives has more letters than are kept."""
     if len(text) > MOST_REASON:
         yield FieldError("reason", text, "is too long", f"Write at most {MOST_REASON} characters.")
 

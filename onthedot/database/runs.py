@@ -83,7 +83,7 @@ async def going_on(
 async def had_turn(conn: Connection, task: Task, after: datetime, *, limit: int) -> list[datetime]:
     """The due times of a task after ``after`` (aware) that are over by the log, ascending.
 
-    Of those that were left out as it was deleted, which version has them over says the row.
+    Those that an older version left out as the task was deleted are not: they may come again.
     """
     bound = {"task_id": task.id, "version": task.version, "after": after, "limit": limit}
     rows = await (await conn.execute(SQL["had_turn"], bound)).fetchall()

@@ -141,7 +141,7 @@ WHERE task_id = %(task_id)s AND due_at >= %(first)s AND due_at <= %(last)s AND t
 GROUP BY due_at;
 
 -- name: had_turn
--- The occurrences of a task after an instant that have ended, or were left out; the latest of them.
+-- The latest occurrences of a task after an instant that have ended, or were left out.
 SELECT due_at FROM runs
 WHERE task_id = %(task_id)s AND due_at > %(after)s AND trigger IN ('schedule', 'catch_up')
   AND run_rank(status) = 2 AND NOT gives_way(runs, %(version)s)

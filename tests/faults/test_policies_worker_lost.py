@@ -37,18 +37,27 @@ async def has_ended(at: Office, task_id: str) -> Run:
     return found
 
 
-async def lose_its_worker(at: Office, folder: Path, policies: dict[str, Any]) -> str:
-    """Ask for a run that goes on for long, and kill its worker; the task's id."""
-    task_id, started = f"task-{uuid4().hex[:12]}", folder / "started"
+async def register(
+    at: Office, schedule: dict[str, str], script: str, policies: dict[str, Any]
+) -> str:
+    """A task whose runs may go on for long; its id."""
+    task_id = f"task-{uuid4().hex[:12]}"
     sent = {
         "id": task_id,
         "name": task_id,
-        "schedule": {"kind": "interval", "every": "1h"},
-        "action": {"kind": "shell", "script": f"echo started >> {started}; sleep 600"},
+        "schedule": schedule,
+        "action": {"kind": "shell", "script": script},
         "policies": {"timeout": "10m", **policies},
     }
+    await at.registration.register(TaskRegistration.model_validate(sent), by=BY)
+    return task_id
+
+
+async def lose_its_worker(at: Office, folder: Path, policies: dict[str, Any]) -> str:
+    """Ask for a run that goes on for long, and kill its worker; the task's id."""
+    started, hourly = folder / "started", {"kind": "interval", "every": "1h"}
     with worker_process(at.settings, folder / "worker-1.log") as victim:
-        await at.registration.register(TaskRegistration.model_validate(sent), by=BY)
+        task_id = await register(at, hourly, f"echo started >> {started}; sleep 600", policies)
         await at.registration.trigger(task_id, by=BY)
         await services.assert_eventually(started.exists, within=60)
         os.kill(victim.pid, signal.SIGKILL)
@@ -99,19 +108,12 @@ async def test_a_run_that_had_begun_is_repeated_whatever_its_catch_up_policy(
     settings: Settings, tmp_path: Path
 ) -> None:
     """At least once is for what began; catch-up is for what did not."""
-    begun, task_id = tmp_path / "begun", f"task-{uuid4().hex[:12]}"
+    begun, soon = tmp_path / "begun", {"kind": "once", "in": "3s"}
     script = f"echo x >> {begun}; test $(wc -l < {begun}) -gt 1 || sleep 600"
-    sent = {
-        "id": task_id,
-        "name": task_id,
-        "schedule": {"kind": "once", "in": "3s"},
-        "action": {"kind": "shell", "script": script},
-        "policies": {"timeout": "10m", "catch_up": {"keep": "none"}},
-    }
     async with AsyncExitStack() as running:
         at = await running.enter_async_context(office(settings))
         with worker_process(settings, tmp_path / "worker-1.log") as victim:
-            await at.registration.register(TaskRegistration.model_validate(sent), by=BY)
+            task_id = await register(at, soon, script, {"catch_up": {"keep": "none"}})
             await services.assert_eventually(begun.exists, within=60)
             await asyncio.sleep(3)  # it heartbeats
             os.kill(victim.pid, signal.SIGKILL)

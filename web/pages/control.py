@@ -22,7 +22,7 @@ from web.pages.query import Key, choice
 from web.rendering import page
 from web.security import Admin, local_path
 from web.services import Given, Services
-from web.shape_errors import unfit_reason, unstorable
+from web.shape_errors import too_long_reason, unstorable
 from web.typed import read_local
 
 router = APIRouter()
@@ -46,7 +46,7 @@ class Fields:
         """The fields named in ``defaults``, as they were sent."""
         values = {name: sent.get(name, default) for name, default in defaults.items()}
         form = cls({name: str(value).strip() for name, value in values.items()})
-        form.refuse(*unstorable(form.values), *unfit_reason(form.values.get("reason", "")))
+        form.refuse(*unstorable(form.values), *too_long_reason(form.values.get("reason", "")))
         return form
 
     @property

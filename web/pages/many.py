@@ -15,7 +15,7 @@ from web.pages.query import choice, task_filter
 from web.rendering import page
 from web.security import Admin
 from web.services import Given, Services
-from web.shape_errors import unfit_reason
+from web.shape_errors import too_long_reason, unstorable
 
 router = APIRouter()
 
@@ -83,7 +83,7 @@ async def do_many(
 ) -> Response:
     choice("do", do or "-", WORK)
     filters = {"search": search, "state": state, "action": action, "tag": tag}
-    InvalidInput.raise_if_any(unfit_reason(reason))
+    InvalidInput.raise_if_any([*unstorable(reason, "reason"), *too_long_reason(reason)])
     work = _work(do, caller.name, reason.strip() or None)
     what = fingerprint("many", [do, count, filters])
     try:
