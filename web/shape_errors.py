@@ -48,7 +48,7 @@ _WORDS: dict[str, tuple[str, Callable[[_Context], str]]] = {
         "does not have the right form",
         lambda c: _PATTERNS.get(c["pattern"], f"Write what matches {c['pattern']}."),
     ),
-    "string_too_short": ("is too short", lambda c: f"Write at least {c['min_length']} characters."),
+    "string_too_short": ("is too short", lambda c: f"Write {c['min_length']} or more characters."),
     "string_too_long": ("is too long", lambda c: f"Write at most {c['max_length']} characters."),
     "too_long": ("has too many items", lambda c: f"Give at most {c['max_length']}."),
     "too_short": ("has too few items", lambda c: f"Give at least {c['min_length']}."),

@@ -152,6 +152,12 @@ def test_a_task_whose_workers_have_the_wrong_code_is_told() -> None:
     assert reason.remedy and "onthedot replay" in reason.remedy
 
 
+def test_a_last_run_that_goes_on_is_no_want_of_due_times() -> None:
+    assert [one.code for one in found(due=[])] == ["never_due"]
+    last = run(RunStatus.RUNNING, 1)
+    assert [one.code for one in found(due=[], going_on=[last])] == ["overlap"]
+
+
 def test_a_run_that_goes_on_is_told_unless_runs_may_overlap() -> None:
     running = run(RunStatus.RUNNING, 5)
     [reason] = found(going_on=[running])

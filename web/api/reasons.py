@@ -121,7 +121,7 @@ def _paused(facts: Facts) -> Iterator[Reason]:
 
 
 def _never_due(facts: Facts) -> Iterator[Reason]:
-    if facts.task.state is TaskState.ACTIVE and not facts.due:
+    if facts.task.state is TaskState.ACTIVE and not facts.due and not facts.going_on:
         remedy = "Give it another schedule."
         yield Reason(code="never_due", message="Its schedule has no due time left.", remedy=remedy)
 
