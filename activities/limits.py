@@ -15,6 +15,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.signals import arrives
 from onthedot.engine import TASK_QUEUE, TASK_TIMEOUT, limit_workflow_id, workflow_id
 
 #: The names of workflows and signals, for those who send to them.
@@ -30,9 +31,10 @@ class AskForPlace:
     limit: str
     run_id: str
     task_id: str
-    workflow_run_id: str  # of the task's workflow that follows the run
+    workflow_run_id: str  # of the workflow that follows the run
     ready_at: datetime  # from when on it could run, aware UTC: the line is in this order
     size: int  # it takes a place while fewer than this many are held
+    workflow_id: str | None = None  # that of its task where there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ class Limits:
         async def one(limit: str) -> None:
             handle = self._client.get_workflow_handle(limit_workflow_id(limit))
             # A limit that somebody has terminated holds nothing any more.
-            await _unless_gone(handle.signal(GIVE_BACK, given.run_id, rpc_timeout=_RPC_TIMEOUT))
+            await arrives(handle.signal(GIVE_BACK, given.run_id, rpc_timeout=_RPC_TIMEOUT))
 
         await asyncio.gather(*map(one, given.limits))
 
@@ -108,7 +110,7 @@ class Limits:
         """Tell runs what became of their asking; those that nobody follows any more."""
 
         async def is_heard(one: TellOfPlace) -> bool:
-            return await _unless_gone(
+            return await arrives(
                 self._followed(one.ask).signal(TELL, one, rpc_timeout=_RPC_TIMEOUT)
             )
 
@@ -130,7 +132,7 @@ class Limits:
     def _followed(self, ask: AskForPlace) -> WorkflowHandle[object, object]:
         # By its exact run: a workflow that was started anew knows nothing of this run.
         return self._client.get_workflow_handle(
-            workflow_id(ask.task_id), run_id=ask.workflow_run_id
+            ask.workflow_id or workflow_id(ask.task_id), run_id=ask.workflow_run_id
         )
 
 
@@ -142,14 +144,3 @@ async def _those_without(
 ) -> list[str]:
     answers = await asyncio.gather(*map(is_so, found))
     return [one.ask.run_id for one, answer in zip(found, answers, strict=True) if not answer]
-
-
-async def _unless_gone(sending: Awaitable[None]) -> bool:
-    """Whether it arrived: False when the workflow has ended."""
-    try:
-        await sending
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return False
-        raise
-    return True

@@ -1,11 +1,25 @@
-"""What the executor is sent for one attempt, and what it answers."""
+"""What is asked for as a run, what the executor is sent for one attempt, and what it answers."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from onthedot.run import Attempt, Output, RunStatus, Trigger
-from onthedot.task import Action, CatchUp
+from onthedot.task import Action, CatchUp, OverlapPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOrder:
+    """A run that waits for its turn."""
+
+    run_id: str
+    trigger: Trigger
+    due_at: datetime  # aware UTC
+    arguments: dict[str, Any] | None = None  # in the place of the action's own
+    overlap: OverlapPolicy | None = None  # in the place of the task's own
+    at_once: int = 1  # of a backfill: it starts while fewer than so many of them go on
+    reason: str | None = None  # why it was asked for
+    outcome: dict[str, Any] | None = None  # of the run that it follows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.messages import RunOrder
 from activities.plan import Occurrence
 from onthedot import engine, schedule
 from onthedot.database import runs
@@ -21,7 +22,7 @@ from onthedot.engine import Engine, translate
 from onthedot.errors import EngineUnavailable
 from onthedot.run import Trigger
 from onthedot.task import OverlapPolicy, Task, TaskState
-from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
+from workflows.messages import CancelRun, KeepTask, ReviseTask, StartRuns
 from workflows.task import TaskWorkflow
 from workflows.turns import MOST_KEPT
 

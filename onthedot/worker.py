@@ -16,6 +16,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
+from activities.apart import RunWorkflows
 from activities.attempt import Executor
 from activities.catch_up import catch_up
 from activities.follow_ups import FollowUps
@@ -40,6 +41,7 @@ from onthedot.upkeep import Upkeep
 from workflows.backlog import BacklogWorkflow
 from workflows.limit import LimitWorkflow
 from workflows.runner import workflow_runner
+from workflows.single_run import RunWorkflow
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
@@ -131,18 +133,19 @@ class _Parts:
 
     def _main_worker(self, executes: bool) -> Worker:
         """Schedules; executes as well, so that a run can start in the process that sends it."""
-        limits = Limits(self._engine.client)
+        limits, apart = Limits(self._engine.client), RunWorkflows(self._engine.client)
         activities: list[Callable[..., Any]] = [
             *(plan, pass_over, catch_up, self._recorder.record),
             *(limits.ask, limits.give_back, limits.tell, limits.find_gone),
             Recalls(self._engine.client).give_silent_up,
+            *(apart.begin, apart.stop, apart.tell, apart.find_ended),
         ]
         if executes:
             activities.append(self._executor().execute_attempt)
         return Worker(
             self._engine.client,
             task_queue=TASK_QUEUE,
-            workflows=[TaskWorkflow, LimitWorkflow],
+            workflows=[TaskWorkflow, RunWorkflow, LimitWorkflow],
             activities=activities,
             no_remote_activities=not executes,
             workflow_runner=workflow_runner(),

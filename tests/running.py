@@ -21,10 +21,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from activities.apart import RunWorkflows
 from activities.catch_up import catch_up
 from activities.follow_ups import StartFollowUps
 from activities.limits import Limits
-from activities.messages import ExecuteAttempt, Outcome
+from activities.messages import ExecuteAttempt, Outcome, RunOrder
 from activities.own_row import row_of_success
 from activities.plan import pass_over, plan
 from activities.recall import Recalls
@@ -48,8 +49,9 @@ from onthedot.task import (
 from tests import services
 from workflows.backlog import BacklogWorkflow
 from workflows.limit import LimitWorkflow
-from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
+from workflows.messages import CancelRun, KeepTask, ReviseTask, StartRuns
 from workflows.runner import workflow_runner
+from workflows.single_run import RunWorkflow
 from workflows.task import TaskWorkflow
 
 T = TypeVar("T")
@@ -256,7 +258,7 @@ class Stage:
         async with Worker(
             self.client,
             task_queue=engine.TASK_QUEUE,
-            workflows=[TaskWorkflow, LimitWorkflow],
+            workflows=[TaskWorkflow, RunWorkflow, LimitWorkflow],
             activities=[
                 plan,
                 pass_over,
@@ -286,7 +288,12 @@ class Stage:
 
     def _messengers(self) -> list[Callable[..., Any]]:
         limits, recalls = Limits(self.client), Recalls(self.client)
-        return [limits.ask, limits.give_back, limits.tell, limits.find_gone, recalls.give_silent_up]
+        apart = RunWorkflows(self.client)
+        return [
+            *(limits.ask, limits.give_back, limits.tell, limits.find_gone),
+            recalls.give_silent_up,
+            *(apart.begin, apart.stop, apart.tell, apart.find_ended),
+        ]
 
     @activity.defn(name="record")
     async def _record(self, order: RecordProgress) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 from activities.catch_up import CatchUpPause, catch_up
+from activities.messages import RunOrder
 from activities.plan import (
     GRACE,
     MOST_COUNTED,
@@ -22,7 +23,7 @@ from activities.plan import (
 from onthedot.run import RunStatus, Trigger, scheduled_run_id
 from onthedot.task import CatchUp, TaskState
 from workflows.log import TaskLog
-from workflows.messages import KeepTask, RunOrder
+from workflows.messages import KeepTask
 from workflows.turns import had_its_turn, take_turn
 
 PLANNED_AHEAD = 10

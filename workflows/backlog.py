@@ -31,17 +31,22 @@ class BacklogWorkflow:
 
     @workflow.run
     async def run(self, kept: KeepRows) -> None:
-        for rows in _parts(kept.rows):
-            await workflow.execute_activity_method(
-                Recorder.record_rows,
-                rows,
-                task_queue=UPKEEP_QUEUE,
-                start_to_close_timeout=timedelta(seconds=30),
-                retry_policy=follow_ups.UNTIL_IT_SUCCEEDS,
-                summary=f"log: {len(rows)} rows",
-            )
-        for ended in _parts(kept.follow_ups):
-            await follow_ups.start(ended)
+        await keep(kept)
+
+
+async def keep(kept: KeepRows) -> None:
+    """Return once the log has the rows and what follows is started, however long that takes."""
+    for rows in _parts(kept.rows):
+        await workflow.execute_activity_method(
+            Recorder.record_rows,
+            rows,
+            task_queue=UPKEEP_QUEUE,
+            start_to_close_timeout=timedelta(seconds=30),
+            retry_policy=follow_ups.UNTIL_IT_SUCCEEDS,
+            summary=f"log: {len(rows)} rows",
+        )
+    for ended in _parts(kept.follow_ups):
+        await follow_ups.start(ended)
 
 
 def _parts(of: Sequence[T]) -> Iterator[list[T]]:

@@ -11,7 +11,7 @@ from activities.follow_ups import FollowUps as FollowUpActivities
 from activities.follow_ups import StartFollowUps
 from onthedot.engine import UPKEEP_QUEUE
 from onthedot.run import Run, RunStatus
-from onthedot.task import TaskSpec
+from onthedot.task import FollowUps as TaskFollowUps
 from workflows.messages import KeepTask
 
 _STARTED_AT_ONCE = 20
@@ -30,16 +30,10 @@ class FollowUps:
         self._state, self._spawn = state, spawn
         self._is_busy = False
 
-    def after(self, run: Run, spec: TaskSpec) -> None:
-        """A run has ended; ``spec`` is what it was made from."""
-        chosen: list[str] = []
-        if run.status is RunStatus.SUCCEEDED:
-            chosen = spec.follow_ups.on_success
-        elif run.status.is_failure:
-            chosen = spec.follow_ups.on_failure
-        if chosen:
-            task_ids = list(dict.fromkeys(chosen))
-            self._state.follow_ups.append(StartFollowUps(run_id=run.run_id, task_ids=task_ids))
+    def after(self, run: Run, follow_ups: TaskFollowUps) -> None:
+        """A run has ended; ``follow_ups`` are of the definition that it was made from."""
+        if chosen := that_follow(run, follow_ups):
+            self._state.follow_ups.append(chosen)
             self.go_on()
 
     def go_on(self) -> None:
@@ -61,6 +55,17 @@ class FollowUps:
         """Those whose run's row is in the log: what is told of the run is read from there."""
         waiting = {run.run_id for run in self._state.unrecorded}
         return [one for one in self._state.follow_ups if one.run_id not in waiting]
+
+
+def that_follow(run: Run, follow_ups: TaskFollowUps) -> StartFollowUps | None:
+    """What is to be started after a run that has ended."""
+    chosen: list[str] = []
+    if run.status is RunStatus.SUCCEEDED:
+        chosen = follow_ups.on_success
+    elif run.status.is_failure:
+        chosen = follow_ups.on_failure
+    task_ids = list(dict.fromkeys(chosen))
+    return StartFollowUps(run_id=run.run_id, task_ids=task_ids) if task_ids else None
 
 
 async def start(ended: list[StartFollowUps]) -> None:

@@ -8,12 +8,13 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
+from activities.messages import RunOrder
 from activities.plain import plain_text
 from activities.record import Recorder, RecordProgress
 from onthedot.engine import TASK_TIMEOUT, UPKEEP_QUEUE
 from onthedot.run import Attempt, Run, RunStatus
 from workflows.backlog import BacklogWorkflow, KeepRows
-from workflows.messages import KeepTask, RunOrder
+from workflows.messages import KeepTask
 
 _RECORDED_AT_ONCE = 100
 #: Rows that are carried along when a task continues as new, and how many of them, the latest, keep
@@ -60,14 +61,7 @@ class TaskLog:
         self.add(replace(self._row(order), reason=reason))
 
     def _row(self, order: RunOrder) -> Run:
-        return Run(
-            run_id=order.run_id,
-            task_id=self._state.task_id,
-            task_version=self._state.version,
-            trigger=order.trigger,
-            due_at=order.due_at,
-            status=RunStatus.WAITING,
-        )
+        return waiting_row(order, self._state.task_id, self._state.version)
 
     def has_finish(self, version: int) -> None:
         """A run has written its row, and that its task, as of this version, is finished."""
@@ -160,6 +154,18 @@ class TaskLog:
             self._writing = False
         del self._state.unrecorded[: len(runs)]
         return True
+
+
+def waiting_row(order: RunOrder, task_id: str, version: int) -> Run:
+    """The row of a run that does not come to its turn."""
+    return Run(
+        run_id=order.run_id,
+        task_id=task_id,
+        task_version=version,
+        trigger=order.trigger,
+        due_at=order.due_at,
+        status=RunStatus.WAITING,
+    )
 
 
 def _lightened(run: Run) -> Run:

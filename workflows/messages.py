@@ -2,26 +2,28 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from activities.follow_ups import StartFollowUps
+from activities.messages import RunOrder
 from activities.plan import Occurrence
-from onthedot.run import Run, Trigger
-from onthedot.task import CatchUp, OverlapPolicy, TaskSpec, TaskState
+from onthedot.run import Run
+from onthedot.task import CatchUp, FollowUps, TaskSpec, TaskState
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOrder:
-    """A run that waits for its turn."""
+class KeepRun:
+    """A run that is made by a workflow of its own: what its task's knows of it."""
 
-    run_id: str
-    trigger: Trigger
-    due_at: datetime  # aware UTC
-    arguments: dict[str, Any] | None = None  # in the place of the action's own
-    overlap: OverlapPolicy | None = None  # in the place of the task's own
-    at_once: int = 1  # of a backfill: it starts while fewer than so many of them go on
-    reason: str | None = None  # why it was asked for
-    outcome: dict[str, Any] | None = None  # of the run that it follows
+    workflow_id: str
+    order: RunOrder  # without what only its attempts need
+    start_at: datetime
+    follow_ups: FollowUps
+    recalled: bool = False
+    comes_back: bool = False
+    cancel_reason: str | None = None
+    shown: bool = False
+    in_line: bool = False
+    due_again: bool = False  # it was cancelled, and its task is registered again
 
 
 @dataclass(kw_only=True)
@@ -43,6 +45,7 @@ class KeepTask:
     paused_until: datetime | None = None  # of a paused task that resumes by itself
     failures: int = 0  # runs that failed in a row
     follow_ups: list[StartFollowUps] = field(default_factory=list)  # that are to be started
+    apart: list[KeepRun] = field(default_factory=list)  # that go on meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)

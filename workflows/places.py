@@ -4,19 +4,16 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 from activities.limits import AskForPlace, GiveBackPlaces, Limits, TellOfPlace
+from activities.messages import RunOrder
 from onthedot.run import Run
-from workflows.messages import RunOrder
-from workflows.run import RunInFlight, in_words
+from workflows.run import RunHere, in_words
+from workflows.sending import SENT_WITHIN, UNTIL_SENT
 
 #: A place is asked for this long before the instant: it is there at the instant, and nobody who is
 #: due earlier misses it for longer than this.
 AHEAD = timedelta(milliseconds=250)
-_AGAIN = RetryPolicy(
-    initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)
-)
 
 
 class Places:
@@ -27,19 +24,13 @@ class Places:
     """
 
     def __init__(
-        self, run: RunInFlight, task_id: str, show: Callable[[RunOrder, str | None], None]
+        self, run: RunHere, task_id: str, show: Callable[[RunOrder, str | None], None]
     ) -> None:
         """``show`` lets people see that the run waits, and why."""
         self._run, self._task_id, self._show_waiting = run, task_id, show
         self._asked: list[str] = []
         self._waited_for: list[str] = []
         self._news: dict[str, TellOfPlace] = {}
-        self._complete = False
-
-    @property
-    def are_awaited(self) -> bool:
-        """Whether the run waits in a line."""
-        return bool(self._asked) and not self._complete
 
     def hear(self, news: TellOfPlace) -> None:
         """A limit has answered. Answers may overtake each other, but a place given is not taken."""
@@ -55,8 +46,8 @@ class Places:
         for name, size in sorted(run.spec.policies.limits.items()):
             if not run.is_cancelled:
                 await self._take(name, size)
-        self._complete = not run.is_cancelled
-        if self._complete and self._waited_for:
+        run.in_line = run.in_line and run.is_cancelled
+        if self._waited_for and not run.is_cancelled:
             seconds = (workflow.now() - began).total_seconds()
             run.remark = f"waited {seconds:.1f} s for limit {', '.join(self._waited_for)}"
             self._show(run.remark)
@@ -88,19 +79,22 @@ class Places:
         """Return when the place is there, or when the run was cancelled."""
         run = self._run
         self._asked.append(name)
+        run.in_line = True
+        info = workflow.info()
         asked = AskForPlace(
             limit=name,
             run_id=run.order.run_id,
             task_id=self._task_id,
-            workflow_run_id=workflow.info().run_id,
+            workflow_id=info.workflow_id,
+            workflow_run_id=info.run_id,
             ready_at=run.start_at,
             size=size,
         )
         await workflow.execute_local_activity_method(
             Limits.ask,
             asked,
-            start_to_close_timeout=timedelta(seconds=4),
-            retry_policy=_AGAIN,
+            start_to_close_timeout=SENT_WITHIN,
+            retry_policy=UNTIL_SENT,
             summary=f"a place under the limit {name}",
         )
         await workflow.wait_condition(lambda: name in self._news or run.is_cancelled)
@@ -115,8 +109,8 @@ async def give_back(limits: list[str], run_id: str) -> None:
     await workflow.execute_local_activity_method(
         Limits.give_back,
         GiveBackPlaces(run_id=run_id, limits=limits),
-        start_to_close_timeout=timedelta(seconds=4),
-        retry_policy=_AGAIN,
+        start_to_close_timeout=SENT_WITHIN,
+        retry_policy=UNTIL_SENT,
         summary=f"{run_id} gives back its place under {', '.join(limits)}",
     )
 

@@ -9,14 +9,15 @@ from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
+from activities.apart import HowToStop
 from activities.attempt import Executor
-from activities.messages import AfterSuccess, ExecuteAttempt, Outcome
+from activities.messages import AfterSuccess, ExecuteAttempt, Outcome, RunOrder
 from activities.pulse import heartbeat_timeout
 from onthedot import duration
 from onthedot.engine import run_queue
-from onthedot.run import Attempt, Output, Run, RunStatus, Trigger
+from onthedot.run import Attempt, Output, Run, RunStatus
 from onthedot.task import Action, Policies, PythonAction, TaskSpec
-from workflows.messages import RunOrder
+from workflows.in_flight import RunInFlight
 from workflows.retry import NotAgain, after_attempt
 
 #: What an attempt may take beyond its action's timeout: to stop the action, and to report.
@@ -27,8 +28,8 @@ _MACHINERY = RetryPolicy(
 )
 
 
-class RunInFlight:
-    """A run that was sent off. It keeps the definition that it started with."""
+class RunHere(RunInFlight):
+    """A run whose attempts are activities of the workflow that follows it."""
 
     def __init__(
         self,
@@ -40,88 +41,37 @@ class RunInFlight:
         after_success: AfterSuccess | None,
     ) -> None:
         """With ``after_success`` its first attempt may write the final row itself."""
-        self.order = order
-        self.is_recorded = False  # whether that is so
-        self.recalled = False  # it was asked for back, and nobody has cancelled it
-        self._comes_back = False  # whether it will hear in time that it shall not start
-        self.withdrawn = False  # it leaves a line: its task was paused or deleted
-        self.held_back = False  # it waits here, and no worker has it
+        super().__init__(order, max(order.due_at, workflow.now()), spec.follow_ups)
+        self.spec = spec
         self.remark: str | None = None  # what its final row shall say
-        self.shown = False  # the log has a row for it, whether or not a worker has it
-        self._task_id, self._version, self._spec, self._report = task_id, version, spec, report
+        self._task_id, self._version, self._report = task_id, version, report
         self._after_success = after_success
-        self._start_at = max(order.due_at, workflow.now())
         self._attempts: list[Attempt] = []
         self._handle: workflow.ActivityHandle[Outcome] | None = None
-        self._cancel_reason: str | None = None
         self._ended = False
 
     @property
-    def spec(self) -> TaskSpec:
-        """What it is made from."""
-        return self._spec
+    def is_bound(self) -> bool:
+        return True
 
     @property
-    def start_at(self) -> datetime:
-        """Its instant: its due time, or when it was sent off where that was later."""
-        return self._start_at
+    def has_begun(self) -> bool:
+        return bool(self._attempts)
 
     @property
     def has_finished_task(self) -> bool:
-        """Whether the log has it that its task is finished, too."""
         after = self._after_success
         return self.is_recorded and after is not None and after.next_due_at is None
 
     @property
-    def is_cancelled(self) -> bool:
-        return self._cancel_reason is not None
+    def may_be_silent(self) -> bool:
+        return self.is_cancelled and self.waits and not self.held_back
 
-    @property
-    def cancel_reason(self) -> str | None:
-        return self._cancel_reason
-
-    @property
-    def waits(self) -> bool:
-        """Whether its instant is still ahead."""
-        return not self._attempts and workflow.now() < self._start_at
-
-    @property
-    def takes_place(self) -> bool:
-        """Whether another run would overlap with it: unless it is on its way back."""
-        return not (self._comes_back and self.waits)
-
-    @property
-    def late_by(self) -> timedelta:
-        """How long after its due time it was sent off."""
-        return self._start_at - self.order.due_at
-
-    def recall(self) -> None:
-        """Ask for it back while the worker will still hear of it before the instant."""
-        if self._came_by_itself and self._hears and self._cancel_reason is None:
-            self.cancel("recalled")
-            self.recalled = True
-
-    def withdraw(self) -> None:
-        """Let it leave a line that it waits in."""
-        self.withdrawn = True
-        self.cancel("withdrawn")
-
-    def cancel(self, reason: str) -> None:
-        """Stop it; it ends as cancelled unless it ends by itself first."""
-        self.recalled = False  # one that was on its way back is not to be planned again
-        self._comes_back = self._comes_back or self._hears
-        is_asked, self._cancel_reason = self._cancel_reason is not None, reason
-        if self._handle and not is_asked:
+    def _tell(self, how: HowToStop, reason: str, *, is_first: bool) -> None:
+        if self._handle and is_first:
             self._handle.cancel()
 
-    @property
-    def _hears(self) -> bool:
-        """Whether it waits for its instant, here or at a worker that still listens."""
-        listens = self.held_back or workflow.now() < self._start_at - _LAST_RECALL
-        return self.waits and listens
-
     async def to_end(self) -> Run:
-        """Make as many attempts as the policies allow; the final row."""
         number = 0
         try:
             while True:
@@ -132,18 +82,15 @@ class RunInFlight:
             self._ended = True
 
     async def end_unless_taken(self, reason: str) -> None:
-        """Cancel an attempt that waits for a worker, once one that was taken would have ended.
-
-        Whether a worker has taken it cannot be seen from here.
-        """
+        # whether a worker has taken it cannot be seen from here
         while not self._ended:
             attempt = self._handle
             goes_on = attempt is not None and not attempt.done()
-            start_in = max(self._start_at - workflow.now(), timedelta())
+            start_in = max(self.start_at - workflow.now(), timedelta())
             try:
                 await workflow.wait_condition(
                     lambda: self._ended or self._handle is not attempt,  # noqa: B023 - awaited here
-                    timeout=start_in + self._spec.policies.timeout + _MARGIN if goes_on else None,
+                    timeout=start_in + self.spec.policies.timeout + _MARGIN if goes_on else None,
                     timeout_summary="then a run that a worker has taken has ended",
                 )
             except TimeoutError:
@@ -161,7 +108,7 @@ class RunInFlight:
             return None
         if self._cancel_reason is not None:
             return row
-        retry, now = self._spec.policies.retry, workflow.now()
+        retry, now = self.spec.policies.retry, workflow.now()
         follows = after_attempt(retry, outcome, number, self._first_at, now)
         if isinstance(follows, NotAgain):
             return replace(row, error=f"{row.error}; {follows.why}") if follows.why else row
@@ -179,21 +126,17 @@ class RunInFlight:
     def _was_recalled_too_late(self, outcome: Outcome) -> bool:
         """Whether its action had begun when its worker heard that it was asked back."""
         is_cut_off = outcome.status is RunStatus.CANCELLED and outcome.started_at is not None
-        may_run_again = self._spec.policies.delivery != "at_most_once"
+        may_run_again = self.spec.policies.delivery != "at_most_once"
         return self.recalled and is_cut_off and may_run_again and workflow.patched(_CUT_OFF)
-
-    @property
-    def _came_by_itself(self) -> bool:
-        return self.order.trigger is Trigger.SCHEDULE
 
     @property
     def _first_at(self) -> datetime:
         """When its first attempt started."""
-        return self._attempts[0].started_at if self._attempts else self._start_at
+        return self._attempts[0].started_at if self._attempts else self.start_at
 
     def _time_left(self) -> timedelta:
         """Until the whole run has taken as long as it may; an attempt in its lead has it all."""
-        whole = self._spec.policies.run_timeout
+        whole = self.spec.policies.run_timeout
         if whole is None:
             return timedelta.max
         if not self._attempts:
@@ -202,11 +145,11 @@ class RunInFlight:
         return left - left % _MILLISECOND
 
     def _out_of_time(self, error: str | None) -> str:
-        whole = duration.write(self._spec.policies.run_timeout or timedelta())
+        whole = duration.write(self.spec.policies.run_timeout or timedelta())
         return f"the run took longer than its run_timeout of {whole}; its last attempt: {error}"
 
     async def _attempt(self, number: int) -> Outcome:
-        timeout, left = self._spec.policies.timeout, self._time_left()
+        timeout, left = self.spec.policies.timeout, self._time_left()
         outcome = await self._executed(number, min(timeout, left))
         self.is_recorded = outcome.is_recorded
         if outcome.status is RunStatus.TIMED_OUT and left <= timeout:
@@ -216,8 +159,8 @@ class RunInFlight:
     async def _executed(self, number: int, longest: timedelta) -> Outcome:
         if self._cancel_reason is not None:  # together with its order
             return _unheard_of(RunStatus.CANCELLED)
-        policies, now = self._spec.policies, workflow.now()
-        start_at = self._start_at if number == 1 else now
+        policies, now = self.spec.policies, workflow.now()
+        start_at = self.start_at if number == 1 else now
         wait = max(start_at - now, timedelta())
         order = ExecuteAttempt(
             run_id=self.order.run_id,
@@ -227,17 +170,17 @@ class RunInFlight:
             due_at=self.order.due_at,
             start_at=start_at,
             number=number,
-            action=_with_arguments(self._spec.action, self.order),
+            action=_with_arguments(self.spec.action, self.order),
             timeout=longest,
             delivery=policies.delivery,
             outcome=self.order.outcome,
             after_success=self._after_success if number == 1 else None,
-            catch_up=policies.catch_up if number == 1 and self._came_by_itself else None,
+            catch_up=policies.catch_up if number == 1 and self.came_by_itself else None,
         )
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,
             order,
-            task_queue=run_queue(self._spec.queue),
+            task_queue=run_queue(self.spec.queue),
             start_to_close_timeout=wait + longest + _MARGIN,
             heartbeat_timeout=heartbeat_timeout(wait),
             retry_policy=_MACHINERY,
@@ -260,7 +203,7 @@ class RunInFlight:
         cause = f"the worker could not run it: {error.cause or error}"
         if self._cancel_reason is not None:  # it was lost before it could heed that
             return _unheard_of(RunStatus.CANCELLED, error=cause)
-        may_retry = self._spec.policies.delivery != "at_most_once"
+        may_retry = self.spec.policies.delivery != "at_most_once"
         return _unheard_of(RunStatus.FAILED, workflow.now(), cause, may_retry=may_retry)
 
     async def _cancelled_within(self, delay: timedelta, number: int) -> bool:
@@ -298,9 +241,6 @@ class RunInFlight:
         )
 
 
-#: Waiting runs that hear of a recall by a heartbeat make the last one 1 to 2.5 s before their instant;
-#: later one simply runs.
-_LAST_RECALL = timedelta(seconds=3)
 _RECALLED_TOO_LATE = "a change of its task came as it began, and it was started again"
 _CUT_OFF = "a run that is called back too late is made again"
 _USUAL_PRIORITY = 3

@@ -5,11 +5,18 @@ from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 from workflows import waiting
 from workflows.backlog import BacklogWorkflow
 from workflows.limit import LimitWorkflow
+from workflows.single_run import RunWorkflow
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
 waiting.use_everywhere()
-WORKFLOWS: tuple[type, ...] = (TaskWorkflow, LimitWorkflow, UpkeepWorkflow, BacklogWorkflow)
+WORKFLOWS: tuple[type, ...] = (
+    TaskWorkflow,
+    RunWorkflow,
+    LimitWorkflow,
+    UpkeepWorkflow,
+    BacklogWorkflow,
+)
 
 
 def workflow_runner() -> WorkflowRunner:

@@ -7,25 +7,25 @@ from typing import Any
 
 from temporalio import workflow
 
+from activities.apart import TellOfRun
 from activities.limits import TellOfPlace
-from activities.messages import AfterSuccess
+from activities.messages import AfterSuccess, RunOrder
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskSpec, TaskState
+from workflows.apart import LostRuns, RunApart
 from workflows.follow_ups import FollowUps
-from workflows.history import MIB, is_longer_than
+from workflows.history import is_full, is_long
+from workflows.in_flight import RunInFlight
 from workflows.log import TaskLog
-from workflows.messages import KeepTask, RunOrder
+from workflows.messages import KeepTask
 from workflows.places import Places, give_back
-from workflows.run import RunInFlight
+from workflows.run import RunHere
 from workflows.silent import SilentRuns
 from workflows.turns import give_turn_back, had_its_turn, take_turn
 from workflows.waiting_orders import FULL, MOST_WAITING, size_of
 
 OVERLAP = "overlap: the run before it went on"
 DELETED = "the task was deleted"
-#: Events and bytes after which queued runs wait for a new history: they could keep this one busy for
-#: ever.
-FULL_HISTORY, FULL_IN_BYTES = 10_000, 12 * MIB
 
 
 class Runs:
@@ -52,15 +52,35 @@ class Runs:
         self._follow_ups = follow_ups
         self._after_success = after_success
         self._on_recalled, self._on_failed = on_recalled, on_failed
-        self._in_flight: dict[str, RunInFlight] = {}
+        self._carried = [RunApart(one, state.task_id, state.version) for one in state.apart]
+        self._in_flight: dict[str, RunInFlight] = {run.order.run_id: run for run in self._carried}
         self._places: dict[str, Places] = {}  # of the runs in flight that have limits
         self._silent = SilentRuns(self._in_flight, spawn)
-        self._come_back: set[str] = set()  # due again, once their cancellation has been heard
+        self._lost = LostRuns(self._in_flight, spawn)
+        #: Due again, once their cancellation has been heard.
+        self._come_back = {one.order.run_id for one in state.apart if one.due_again}
         self._came_too_late: set[str] = set()  # runs that were recalled and started all the same
 
+    def go_on(self) -> None:
+        """Follow what was carried along, and start what may start."""
+        for run in self._carried:
+            self._spawn(self._follow(run))
+        self._state.apart = []
+        self._lost.look()
+        self.start_queued()
+
+    def pack(self) -> None:
+        """Have the state say which runs are to be carried along: none of them is bound."""
+        self._state.apart = [
+            run.keep(due_again=run_id in self._come_back)
+            for run_id, run in self._in_flight.items()
+            if isinstance(run, RunApart)
+        ]
+
     @property
-    def any_in_flight(self) -> bool:
-        return bool(self._in_flight)
+    def any_bound(self) -> bool:
+        """Whether a run goes on that cannot be carried along."""
+        return any(run.is_bound for run in self._in_flight.values())
 
     @property
     def any_recalled(self) -> bool:
@@ -168,7 +188,7 @@ class Runs:
 
     def start_queued(self) -> None:
         """Start the first of each queue while their lane has room."""
-        if is_longer_than(FULL_HISTORY, FULL_IN_BYTES):
+        if is_full():
             return
         while self._state.queue and self._may_leave_queue(self._state.queue[0]):
             self._start(self._state.queue.pop(0))
@@ -211,9 +231,8 @@ class Runs:
             for order in [one for one in queue if deleted or one.trigger in _BY_ITSELF]:
                 queue.remove(order)
                 self._leave_out_idle(order)
-        for run_id, places in self._places.items():
-            run = self._in_flight[run_id]
-            if places.are_awaited and (deleted or run.order.trigger in _BY_ITSELF):
+        for run in self._in_flight.values():
+            if run.in_line and (deleted or run.order.trigger in _BY_ITSELF):
                 run.withdraw()
 
     def hear_of_place(self, news: TellOfPlace) -> None:
@@ -222,6 +241,14 @@ class Runs:
             places.hear(news)
         elif news.granted:
             self._spawn(give_back([news.ask.limit], news.ask.run_id))
+
+    def hear_of_run(self, news: TellOfRun) -> None:
+        """The workflow that makes a run tells of it."""
+        run = self._in_flight.get(news.row.run_id)
+        if news.ended and isinstance(run, RunApart):
+            run.hear_end(news)
+        else:  # of one that nobody here has sent off: the workflow that did was terminated
+            self._log.add(news.row)
 
     def _overlap_of(self, order: RunOrder) -> OverlapPolicy:
         return order.overlap or self._state.spec.policies.overlap
@@ -259,8 +286,22 @@ class Runs:
                 run.cancel("overlap: the next one was due")
 
     def _start(self, order: RunOrder) -> None:
+        run = self._apart(order) if self._goes_apart() else self._here(order)
+        self._in_flight[order.run_id] = run
+        self._spawn(self._follow(run))
+        self._lost.look()
+
+    def _goes_apart(self) -> bool:
+        """Whether the run could be one too many for this history, which cannot end before it."""
+        return bool(self._in_flight) and is_long() and workflow.patched(_APART)
+
+    def _apart(self, order: RunOrder) -> RunInFlight:
         state = self._state
-        run = RunInFlight(
+        return RunApart.begin(order, state.task_id, state.version, state.spec)
+
+    def _here(self, order: RunOrder) -> RunInFlight:
+        state = self._state
+        run = RunHere(
             order,
             state.task_id,
             state.version,
@@ -268,10 +309,9 @@ class Runs:
             self._log.add,
             self._after_success() if _is_plain(order, state.spec) else None,
         )
-        self._in_flight[order.run_id] = run
         if state.spec.policies.limits:
             self._places[order.run_id] = Places(run, state.task_id, self._log.show_waiting)
-        self._spawn(self._follow(run))
+        return run
 
     async def _follow(self, run: RunInFlight) -> None:
         places = self._places.get(run.order.run_id)
@@ -287,7 +327,7 @@ class Runs:
         if row.started_at is None:
             self._let_come_back(run.order)
         self._come_back.discard(row.run_id)
-        self._follow_ups.after(row, run.spec)
+        self._follow_ups.after(row, run.follow_ups)
         self._count(row)
         self.start_queued()
 
@@ -334,6 +374,7 @@ class Runs:
             self._log.leave_out(order, RunStatus.SKIPPED, "paused")
 
 
+_APART = "a run that begins beside others in a long history is made apart"
 _CAUGHT_UP_ROWS = "attempts write the rows of what is caught up"
 _LITTLE_ROOM = "what may wait is bounded"
 _COMES_BACK = "a run that is cancelled comes back with its task"

@@ -10,7 +10,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
 from activities.recall import Recalls
-from workflows.run import RunInFlight
+from workflows.in_flight import RunInFlight
 
 _ANSWERS_WITHIN = timedelta(seconds=2)
 _ONE_TRY = RetryPolicy(maximum_attempts=1)
@@ -54,5 +54,4 @@ class SilentRuns:
 
     @property
     def _any(self) -> bool:
-        runs = self._in_flight.values()
-        return any(run.is_cancelled and run.waits and not run.held_back for run in runs)
+        return any(run.may_be_silent for run in self._in_flight.values())

@@ -8,23 +8,20 @@ from typing import Any
 
 from temporalio import workflow
 
+from activities.apart import TELL_OF_RUN, TellOfRun
 from activities.limits import TELL, TellOfPlace
-from activities.messages import AfterSuccess
+from activities.messages import AfterSuccess, RunOrder
 from activities.plan import GRACE, Occurrence
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
 from workflows.agenda import Agenda
 from workflows.follow_ups import FollowUps
-from workflows.history import MIB, is_longer_than
+from workflows.history import is_long, is_too_long
 from workflows.log import TaskLog
-from workflows.messages import CancelRun, KeepTask, ReviseTask, RunOrder, StartRuns
+from workflows.messages import CancelRun, KeepTask, ReviseTask, StartRuns
 from workflows.runs import DELETED, OVERLAP, Runs
 
-#: Events and bytes after which a quiet moment is used to continue as new, and after which one is
-#: made. A lower number breaks the replay of tasks that run.
-LONG_HISTORY, TOO_LONG_HISTORY = 2_000, 20_000
-LONG_IN_BYTES, TOO_LONG_IN_BYTES = 4 * MIB, 24 * MIB
 _KEPT_REQUESTS = 200
 _OWN_ROWS = "attempts write their rows"
 _RECALLED_FIRST = "what is called back by a pause is heard of first"
@@ -56,7 +53,7 @@ class TaskWorkflow:
     async def run(self, state: KeepTask) -> None:
         agenda = self._agenda
         log = self._spawn(self._log.keep(self._is_settled, agenda.next_due_at))
-        self._runs.start_queued()
+        self._runs.go_on()
         self._follow_ups.go_on()
         self._describe(self._state.state)
         while not self._is_over():
@@ -102,6 +99,10 @@ class TaskWorkflow:
     @workflow.signal(name=TELL, description="A limit answers a run that asked for a place")
     def hear_of_place(self, news: TellOfPlace) -> None:
         self._runs.hear_of_place(news)
+
+    @workflow.signal(name=TELL_OF_RUN, description="A workflow that makes a run tells of it")
+    def hear_of_run(self, news: TellOfRun) -> None:
+        self._runs.hear_of_run(news)
 
     async def _follow_agenda(self) -> None:
         """One step: make a plan, or wait for the next occurrence and have it run."""
@@ -312,24 +313,23 @@ class TaskWorkflow:
         return ended and answered and done and not self._runs.any_at_all
 
     def _is_long(self) -> bool:
-        if self._runs.any_in_flight:
-            return is_longer_than(TOO_LONG_HISTORY, TOO_LONG_IN_BYTES)
-        return is_longer_than(LONG_HISTORY, LONG_IN_BYTES)
+        return is_too_long() if self._runs.any_bound else is_long()
 
     async def _continue_as_new(self) -> None:
-        """Begin anew with this state. Runs cannot be taken along: they end first."""
-        if self._runs.any_in_flight:
-            called = await self._until(lambda: not self._runs.any_in_flight)
+        """Begin anew with this state. Runs whose attempts are this history's end first."""
+        if self._runs.any_bound:
+            called = await self._until(lambda: not self._runs.any_bound)
             if not called and self._state.state is TaskState.ACTIVE:
                 await self._leave_out_overlapping()
         answered = workflow.all_handlers_finished
         called = await self._until(lambda: answered() and not self._log.is_writing)
-        if called or self._runs.any_in_flight:
+        if called or self._runs.any_bound:
             return
         if self._log.is_too_long:
             await self._log.hand_over()
         else:
             self._log.pack()
+            self._runs.pack()
             # without one it would have that of its start again
             memo = engine.memo(self._state.spec, self._state.version)
             workflow.continue_as_new(self._state, memo=memo)

@@ -2,8 +2,8 @@
 
 import json
 
+from activities.messages import RunOrder
 from workflows.history import MIB
-from workflows.messages import RunOrder
 
 #: Bytes, of the 2 MiB that the engine lets an input have: a task that needs more cannot go on.
 MOST_WAITING = MIB

@@ -17,8 +17,8 @@ from unittest.mock import patch
 
 from temporalio.client import WorkflowHandle, WorkflowHistory
 
+import workflows.history
 import workflows.limit
-import workflows.task
 import workflows.upkeep
 from onthedot.database.migrate import migrate
 from onthedot.engine import UPKEEP_QUEUE
@@ -62,7 +62,9 @@ BRANCHES = (*TASKS, *AWAY, *UPKEEP, *CONTINUED)
 def short() -> Iterator[None]:
     """Let workflows continue as new soon. A replay must see what the recording saw."""
     with (
-        patch.multiple(workflows.task, LONG_HISTORY=30, TOO_LONG_HISTORY=50, LONG_IN_BYTES=12_000),
+        patch.multiple(
+            workflows.history, LONG_HISTORY=30, TOO_LONG_HISTORY=50, LONG_IN_BYTES=12_000
+        ),
         patch.multiple(workflows.upkeep, _ROUNDS=1, _STRETCHES=1),
         patch.object(workflows.limit, "LONG_HISTORY", 40),
     ):

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from activities.messages import RunOrder
 from onthedot.run import RunStatus, Trigger, requested_run_id
 from onthedot.task import OverlapPolicy, TaskState
 from tests.running import TASK, Stage, every, lasting
+from workflows import history as history_module
 from workflows import runs as runs_module
-from workflows import task as task_module
-from workflows.messages import RunOrder
 from workflows.waiting_orders import FULL, size_of
 
 OVERLAP = "overlap: the run before it went on"
@@ -186,9 +186,9 @@ async def test_a_backfill_runs_beside_the_occurrences(on_stage: Stage) -> None:
 async def test_a_backfill_goes_on_as_it_was_asked_for_after_continuing_as_new(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_module, "LONG_HISTORY", 30)
-    monkeypatch.setattr(runs_module, "FULL_HISTORY", 40)
-    monkeypatch.setattr(task_module, "TOO_LONG_HISTORY", 60)
+    monkeypatch.setattr(history_module, "LONG_HISTORY", 30)
+    monkeypatch.setattr(history_module, "FULL_HISTORY", 40)
+    monkeypatch.setattr(history_module, "TOO_LONG_HISTORY", 60)
     on_stage.scripted(then=lasting(seconds=20))
     orders = past(on_stage, *range(-40, 0))
     async with on_stage.worker():

@@ -5,8 +5,7 @@ import pytest
 from onthedot.run import Trigger
 from onthedot.task import CatchUp, CronSchedule, TaskState
 from tests.running import BAD, CANCELLED, GOOD, Stage, every, lasting, sent_first
-from workflows import runs as runs_module
-from workflows import task as task_module
+from workflows import history as history_module
 
 PAUSED, ACTIVE = TaskState.PAUSED, TaskState.ACTIVE
 
@@ -185,9 +184,9 @@ async def test_a_pause_whose_end_nobody_saw_ended_at_its_instant(on_stage: Stage
 @pytest.fixture
 def short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task continues as new after a few firings."""
-    monkeypatch.setattr(task_module, "LONG_HISTORY", 30)
-    monkeypatch.setattr(runs_module, "FULL_HISTORY", 100)
-    monkeypatch.setattr(task_module, "TOO_LONG_HISTORY", 150)
+    monkeypatch.setattr(history_module, "LONG_HISTORY", 30)
+    monkeypatch.setattr(history_module, "FULL_HISTORY", 100)
+    monkeypatch.setattr(history_module, "TOO_LONG_HISTORY", 150)
 
 
 async def paused_in_another_history(on_stage: Stage) -> None:

@@ -136,5 +136,5 @@ async def test_a_history_of_another_length_limit_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Lowering LONG_HISTORY is such a change, too: open tasks would continue where they did not."""
-    monkeypatch.setattr("workflows.task.LONG_HISTORY", 5)
+    monkeypatch.setattr("workflows.history.LONG_HISTORY", 5)
     assert await _replay("interval", _events("interval")) is not None

@@ -23,7 +23,7 @@ from temporalio.api.testservice.v1 import LockTimeSkippingRequest, UnlockTimeSki
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from activities.messages import ExecuteAttempt, Outcome
+from activities.messages import ExecuteAttempt, Outcome, RunOrder
 from onthedot import temporal_server as temporal
 from onthedot.run import Run, RunStatus, Trigger, requested_run_id
 from onthedot.schedule import times
@@ -31,8 +31,7 @@ from onthedot.task import CatchUp, OnceSchedule, OverlapPolicy, Policies, Schedu
 from tests import task_model as model
 from tests.running import CANCELLED, Play, Stage, every, stage
 from tests.task_model import Act, Every, Foretold, Once, Order, Program, Row, Try, foretell
-from workflows import task as task_module
-from workflows.messages import RunOrder
+from workflows import history as history_module
 
 #: How much later than foretold a run may start or end.
 TOLERANCE = 2.0
@@ -347,7 +346,7 @@ async def played(program: Program, foretold: Foretold) -> list[str]:
         player = Player(environment, made.began, program)
         with pytest.MonkeyPatch.context() as patch:
             if program.short_history:
-                patch.setattr(task_module, "LONG_HISTORY", _LONG)
+                patch.setattr(history_module, "LONG_HISTORY", _LONG)
             try:
                 await player.play(foretold)
             except TimeoutError as error:

@@ -9,16 +9,16 @@ from zoneinfo import ZoneInfo
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
+from activities.messages import RunOrder
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger, requested_run_id
 from onthedot.schedule import times
 from onthedot.task import CronSchedule, FollowUps, OnceSchedule, TaskState
 from tests.running import BAD, GOOD, TASK, Play, Stage, every, lasting, sent_first
 from tests.services import assert_eventually
+from workflows import history as history_module
 from workflows import log as log_module
-from workflows import runs as runs_module
-from workflows import task as task_module
-from workflows.messages import KeepTask, RunOrder
+from workflows.messages import KeepTask
 
 
 async def test_a_one_time_task_runs_once_and_is_finished(on_stage: Stage) -> None:
@@ -576,17 +576,17 @@ async def test_a_task_ends_only_when_the_log_has_all(on_stage: Stage) -> None:
 @pytest.fixture
 def short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task continues as new after a few firings."""
-    monkeypatch.setattr(task_module, "LONG_HISTORY", 60)
-    monkeypatch.setattr(runs_module, "FULL_HISTORY", 100)
-    monkeypatch.setattr(task_module, "TOO_LONG_HISTORY", 150)
+    monkeypatch.setattr(history_module, "LONG_HISTORY", 60)
+    monkeypatch.setattr(history_module, "FULL_HISTORY", 100)
+    monkeypatch.setattr(history_module, "TOO_LONG_HISTORY", 150)
 
 
 @pytest.fixture
 def small_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same by their bytes."""
-    monkeypatch.setattr(task_module, "LONG_IN_BYTES", 60_000)
-    monkeypatch.setattr(runs_module, "FULL_IN_BYTES", 100_000)
-    monkeypatch.setattr(task_module, "TOO_LONG_IN_BYTES", 150_000)
+    monkeypatch.setattr(history_module, "LONG_IN_BYTES", 60_000)
+    monkeypatch.setattr(history_module, "FULL_IN_BYTES", 100_000)
+    monkeypatch.setattr(history_module, "TOO_LONG_IN_BYTES", 150_000)
 
 
 @pytest.mark.parametrize("histories", ["short_histories", "small_histories"])

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from activities.messages import RunOrder
 from onthedot.engine import DATA_CONVERTER
 from onthedot.run import Trigger, requested_run_id
 from onthedot.task import OverlapPolicy
-from workflows.messages import RunOrder
 from workflows.waiting_orders import size_of
 
 DUE = datetime(2026, 12, 1, 8, 30, 0, 123456, tzinfo=UTC)

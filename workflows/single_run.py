@@ -1,0 +1,111 @@
+"""One run of a task as a workflow, beside the task's own: see ``workflows.apart``."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from temporalio import workflow
+
+from activities.apart import (
+    RUN_WORKFLOW,
+    STOP,
+    HowToStop,
+    MakeRun,
+    RunWorkflows,
+    StopRun,
+    TellOfRun,
+)
+from activities.limits import TELL, TellOfPlace
+from activities.messages import RunOrder
+from onthedot.run import Run
+from workflows.backlog import KeepRows, keep
+from workflows.follow_ups import that_follow
+from workflows.log import waiting_row
+from workflows.places import Places
+from workflows.run import RunHere
+from workflows.sending import SENT_WITHIN, UNTIL_SENT
+from workflows.silent import SilentRuns
+
+
+@workflow.defn(name=RUN_WORKFLOW)
+class RunWorkflow:
+    """Makes one run of a task, and tells the task's workflow of it."""
+
+    @workflow.init
+    def __init__(self, asked: MakeRun) -> None:
+        self._asked = asked
+        self._rows: list[Run] = []  # of which is to be told
+        self._end: TellOfRun | None = None
+        self._fault: BaseException | None = None
+        self._run = RunHere(
+            asked.order, asked.task_id, asked.version, asked.spec, self._rows.append, None
+        )
+        limited = bool(asked.spec.policies.limits)
+        self._places = Places(self._run, asked.task_id, self._show) if limited else None
+        self._silent = SilentRuns({asked.order.run_id: self._run}, self._spawn)
+
+    @workflow.run
+    async def run(self, asked: MakeRun) -> None:
+        self._spawn(self._make())
+        while self._end is None or self._rows:
+            await workflow.wait_condition(self._is_called)
+            if self._fault is not None:
+                # Fails the workflow task, not the run: it goes on once the code is mended.
+                raise RuntimeError("a part of the workflow broke") from self._fault
+            if self._rows:
+                await self._tell(TellOfRun(row=self._rows.pop(0)))
+        if not await self._tell(self._end):
+            await self._settle_alone(self._end.row)
+
+    @workflow.signal(name=STOP, description="Have the run end, as it is said")
+    def stop(self, asked: StopRun) -> None:
+        match asked.how:
+            case HowToStop.RECALL:
+                self._run.recall()
+            case HowToStop.WITHDRAW if self._run.in_line:
+                self._run.withdraw()
+            case HowToStop.LET_FINISH:
+                self._spawn(self._run.end_unless_taken(asked.reason))
+            case HowToStop.CANCEL:
+                self._run.cancel(asked.reason)
+        self._silent.give_up()
+
+    @workflow.signal(name=TELL, description="A limit answers the run that asked for a place")
+    def hear_of_place(self, news: TellOfPlace) -> None:
+        if self._places is not None:
+            self._places.hear(news)
+
+    async def _make(self) -> None:
+        row = await (self._places.run_to_end() if self._places else self._run.to_end())
+        run = self._run
+        self._end = TellOfRun(row=row, ended=True, recalled=run.recalled, withdrawn=run.withdrawn)
+
+    def _show(self, order: RunOrder, reason: str | None) -> None:
+        row = waiting_row(order, self._asked.task_id, self._asked.version)
+        self._rows.append(replace(row, reason=reason))
+
+    def _is_called(self) -> bool:
+        return bool(self._rows) or self._end is not None or self._fault is not None
+
+    async def _tell(self, news: TellOfRun) -> bool:
+        """Whether the task's workflow hears of it."""
+        return await workflow.execute_local_activity_method(
+            RunWorkflows.tell,
+            news,
+            start_to_close_timeout=SENT_WITHIN,
+            retry_policy=UNTIL_SENT,
+            summary=f"the run is {news.row.status}",
+        )
+
+    async def _settle_alone(self, row: Run) -> None:
+        """Somebody has terminated the task's workflow."""
+        follows = that_follow(row, self._asked.spec.follow_ups)
+        await keep(KeepRows(rows=[row], follow_ups=[follows] if follows else []))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._heed)
+
+    def _heed(self, task: asyncio.Task[None]) -> None:
+        self._fault = self._fault or (None if task.cancelled() else task.exception())
