@@ -380,7 +380,9 @@ async def watching(cluster: Cluster) -> AsyncIterator[Watch]:
 async def _sent_again(client: Client, task_id: str) -> dict[str, int]:
     """By run, how often the engine sent its attempt again since a worker with it was lost."""
     found: dict[str, int] = {}
-    async for execution in client.list_workflows(f"WorkflowId = 'task/{task_id}'"):
+    apart = f"WorkflowId STARTS_WITH 'apart/{task_id}.'"
+    query = f"WorkflowId = 'task/{task_id}' OR {apart}"
+    async for execution in client.list_workflows(query):
         handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
         orders: dict[int, str] = {}
         async for event in handle.fetch_history_events():

@@ -54,8 +54,20 @@ CONTINUED = (
     "continued_by_size",
     "continued_while_running",
     "upkeep_continued",
+    "apart",
+    "apart_again",
+    "apart_stopped",
 )
-BRANCHES = (*TASKS, *AWAY, *UPKEEP, *CONTINUED)
+#: Of the workflows that make one run each, by the task that has it made.
+RUNS = {
+    "run_apart": "apart",
+    "run_apart_stopped": "apart_stopped",
+    "run_apart_limited": "apart_limited",
+    "run_apart_alone": "apart_alone",
+}
+#: All that is played and recorded together.
+APART = ("apart", "apart_again", "apart_stopped", *RUNS)
+BRANCHES = (*TASKS, *AWAY, *UPKEEP, *CONTINUED, *RUNS)
 
 
 @contextmanager
@@ -122,6 +134,16 @@ async def _play_continued(stage: Stage) -> None:
     stage.played["continued_again"] = stage.played["continued"]
 
 
+async def _play_apart(stage: Stage) -> None:
+    with short():
+        async with stage.worker(), asyncio.TaskGroup() as playing:
+            playing.create_task(scenarios.go_on(stage, "apart", "sleep 2.7", overlap="allow"))
+            playing.create_task(scenarios.stopped_apart(stage, "apart_stopped"))
+            playing.create_task(scenarios.limited_apart(stage, "apart_limited"))
+            playing.create_task(scenarios.left_alone_apart(stage, "apart_alone"))
+    stage.played["apart_again"] = stage.played["apart"]
+
+
 async def _play_continued_limit(stage: Stage) -> None:
     """A limit continues as new while some hold it and others wait."""
     policies = {"overlap": "allow", "limits": {CONTINUED_LIMIT: 2}}
@@ -176,6 +198,8 @@ async def _history(stage: Stage, name: str) -> WorkflowHistory:
         workflow_id = name
     elif name.startswith("limit_"):
         workflow_id = f"limit/{name}"
+    elif name in RUNS:
+        workflow_id = (await stage.apart(RUNS[name]))[0]
     else:
         workflow_id = f"task/{stage.played[name]}"
     handle: WorkflowHandle[object, object] = client.get_workflow_handle(workflow_id)
@@ -183,7 +207,7 @@ async def _history(stage: Stage, name: str) -> WorkflowHistory:
         return await handle.fetch_history()
     found = client.list_workflows(f"WorkflowId = '{workflow_id}'")
     runs = sorted([one async for one in found], key=lambda one: one.start_time)
-    run = runs[1 if name == "continued_again" else 0]
+    run = runs[1 if name.endswith("_again") else 0]
     return await client.get_workflow_handle(workflow_id, run_id=run.run_id).fetch_history()
 
 
@@ -192,6 +216,8 @@ async def record(stage: Stage, names: Sequence[str]) -> None:
     await _play_tasks(stage, [one for one in names or TASKS if one in TASKS])
     if not names or CONTINUED_LIMIT in names:
         await _play_continued_limit(stage)
+    if not names or set(APART) & set(names):
+        await _play_apart(stage)
     if not names:
         await _play_outages(stage)
         await _play_continued(stage)
@@ -207,7 +233,9 @@ async def _record(database_url: str, temporal_address: str, names: Sequence[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *TASKS, CONTINUED_LIMIT], metavar="NAME")
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *TASKS, CONTINUED_LIMIT, *APART], metavar="NAME"
+    )
     names = parser.parse_args().names
     logging.basicConfig(level=logging.WARNING)
     with (

@@ -645,10 +645,10 @@ async def paused_after_failures(stage: Stage) -> None:
     await stage.delete(task_id)
 
 
-async def go_on(stage: Stage, name: str, script: str) -> None:
+async def go_on(stage: Stage, name: str, script: str, **policies: object) -> None:
     """Fire until the workflow has continued as new, and then some more."""
     handle = stage.engine.client.get_workflow_handle(f"task/{name}")
-    task_id = await stage.register(name, every(1), shell(script))
+    task_id = await stage.register(name, every(1), shell(script), **policies)
     first = (await handle.describe()).run_id
     for _ in range(600):
         if (await handle.describe()).run_id != first:
@@ -662,3 +662,42 @@ async def go_on(stage: Stage, name: str, script: str) -> None:
         await asyncio.sleep(0.1)
     assert (await handle.describe()).run_id != first
     await stage.delete(task_id)
+
+
+async def _run_apart(stage: Stage, name: str, **policies: object) -> str:
+    """A run that a workflow of its own makes, beside those that made the history long; its id."""
+    task_id = await stage.register(name, every(3600), shell("sleep 4"), overlap="allow", **policies)
+    for _ in range(20):
+        run = await stage.registration.trigger(task_id, by=BY)
+        if await stage.apart(task_id):
+            return run.run_id
+    raise AssertionError(f"no run of {name} is made apart")
+
+
+async def stopped_apart(stage: Stage, name: str) -> None:
+    run_id = await _run_apart(stage, name)
+    await stage.wait_for(name, RUNNING)
+    await stage.registration.cancel_run(run_id, by=BY)
+    await stage.wait_for(name, CANCELLED)
+    await stage.delete(name)
+
+
+async def limited_apart(stage: Stage, name: str) -> None:
+    """The run waits for a place."""
+    run_id = await _run_apart(stage, name, limits={name: 1})
+    await stage.wait_for(name, SUCCEEDED)
+    await stage.registration.cancel_run(run_id, by=BY)
+    await stage.wait_for(name, CANCELLED)
+    await stage.delete(name)
+
+
+async def left_alone_apart(stage: Stage, name: str) -> None:
+    """Somebody terminates the workflow of its task."""
+    run_id = await _run_apart(stage, name)
+    await stage.engine.client.get_workflow_handle(f"task/{name}").terminate()
+    for _ in range(200):
+        rows = {row.run_id: row.status for row in await stage.rows(name)}
+        if rows[run_id] is SUCCEEDED:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{run_id} is {rows[run_id]}")

@@ -155,6 +155,12 @@ class Stage:
         await assert_eventually(is_sent, within=30, every=0.1)
         await asyncio.sleep(0.3)  # the worker takes it: a recall then meets the wait, not the queue
 
+    async def apart(self, task_id: str) -> list[str]:
+        """The ids of the workflows that make or made runs of it."""
+        query = f"WorkflowId STARTS_WITH 'apart/{task_id}.'"
+        found = [one async for one in self.engine.client.list_workflows(query)]
+        return [one.id for one in sorted(found, key=lambda one: one.start_time)]
+
     async def take_and_forget(self, queue: str) -> None:
         """Be a worker that is lost as soon as it has taken a run of this queue."""
         poll = PollActivityTaskQueueRequest(
