@@ -79,6 +79,11 @@ def workflow_id(task_id: str) -> str:
     return f"task/{task_id}"
 
 
+def run_workflow_id(run_id: str) -> str:
+    """How the id begins of a workflow that makes this run."""
+    return f"apart/{run_id}"
+
+
 def limit_workflow_id(name: str) -> str:
     return f"limit/{name}"
 

@@ -11,16 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio.service import RPCError, RPCStatusCode
 
-from onthedot.engine import Engine, translate, workflow_id
+from onthedot.engine import Engine, run_workflow_id, translate, workflow_id
 from onthedot.errors import EngineUnavailable
 
 #: A worker that is lost costs a try or two; from this one on it is the code.
 _TRIES = 3
 _RPC_TIMEOUT = timedelta(seconds=3)
 #: The engine names what is wrong with a workflow after as many, as it is configured.
-_SUSPENDED = (
-    "WorkflowType = 'Task' AND ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
-)
+_SUSPENDED = "ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL"
+_SUSPENDED_TASKS = f"WorkflowType = 'Task' AND {_SUSPENDED}"
 
 REMEDY = (
     "It goes on by itself once the workers run code that fits: bring back the version before, or"
@@ -37,15 +36,26 @@ class Suspension:
 
 
 async def suspension(engine: Engine, task_id: str) -> Suspension | None:
-    """Whether the task is suspended; raise EngineUnavailable."""
+    """Whether the task is suspended, or a run that it has made apart; raise EngineUnavailable."""
     await engine.connected()
-    handle = engine.client.get_workflow_handle(workflow_id(task_id))
+    try:
+        if found := await _of(engine, workflow_id(task_id)):
+            return found
+        query = f"WorkflowId STARTS_WITH '{run_workflow_id(task_id)}.' AND {_SUSPENDED}"
+        runs = engine.client.list_workflows(query, limit=1, rpc_timeout=_RPC_TIMEOUT)
+        return next(iter([await _of(engine, run.id) async for run in runs]), None)
+    except RPCError as error:
+        raise translate(error) from error
+
+
+async def _of(engine: Engine, workflow_id: str) -> Suspension | None:
+    handle = engine.client.get_workflow_handle(workflow_id)
     try:
         found = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
-        raise translate(error) from error
+        raise
     pending = found.raw_description.pending_workflow_task
     if pending.attempt < _TRIES:
         return None
@@ -65,7 +75,7 @@ async def count_suspended(engine: Engine) -> int:
     """How many tasks are suspended, as far as the engine has noticed; raise EngineUnavailable."""
     await engine.connected()
     try:
-        found = await engine.client.count_workflows(_SUSPENDED, rpc_timeout=_RPC_TIMEOUT)
+        found = await engine.client.count_workflows(_SUSPENDED_TASKS, rpc_timeout=_RPC_TIMEOUT)
     except RPCError as error:
         raise translate(error) from error
     return found.count

@@ -13,6 +13,7 @@ from temporalio import workflow
 
 from activities.apart import BeginRun, HowToStop, MakeRun, RunWorkflows, StopRun, TellOfRun
 from activities.messages import RunOrder
+from onthedot.engine import run_workflow_id
 from onthedot.run import Run, RunStatus
 from onthedot.task import TaskSpec
 from workflows.in_flight import RunInFlight
@@ -44,7 +45,7 @@ class RunApart(RunInFlight):
     @classmethod
     def begin(cls, order: RunOrder, task_id: str, version: int, spec: TaskSpec) -> Self:
         kept = KeepRun(
-            workflow_id=f"apart/{order.run_id}/{workflow.uuid4().hex[:8]}",
+            workflow_id=f"{run_workflow_id(order.run_id)}/{workflow.uuid4().hex[:8]}",
             order=replace(order, arguments=None, outcome=None, reason=None),
             start_at=max(order.due_at, workflow.now()),
             follow_ups=spec.follow_ups,

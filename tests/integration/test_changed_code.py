@@ -10,17 +10,19 @@ from temporalio import workflow
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.worker import Worker
 
+from activities.apart import MakeRun
 from onthedot import replay
 from onthedot.engine import TASK_QUEUE
 from onthedot.errors import InvalidInput
 from onthedot.run import RunStatus
 from onthedot.suspension import count_suspended, suspension
 from onthedot.task import TaskState
-from tests.histories.stage import Stage, every, set_up
+from tests.histories.stage import Stage, every, set_up, shell
 from tests.integration.web_client import Web, let_in, serving
 from tests.services import assert_eventually
 from workflows.messages import KeepTask
 from workflows.runner import workflow_runner
+from workflows.task import TaskWorkflow
 
 
 @workflow.defn(name="Task")
@@ -89,6 +91,42 @@ async def test_code_that_does_not_fit_suspends_a_task_until_it_is_taken_back(
     assert {later.due_at - one.due_at for one, later in pairwise(rows)} == {timedelta(seconds=2)}
     page = await web("GET", "/tasks/steady")
     assert "This task is suspended" not in page.text
+
+
+@workflow.defn(name="Run")
+class ChangedRun:
+    """A run's workflow that waits before it sends the attempt off, which the one before did not."""
+
+    @workflow.run
+    async def run(self, asked: MakeRun) -> None:
+        await workflow.sleep(timedelta(days=1))
+
+
+async def test_code_that_does_not_fit_a_run_apart_shows_on_its_tasks_page(
+    stage: Stage, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.history.LONG_HISTORY", 5)
+    async with stage.worker():
+        await stage.register("beside", every(3600), shell("sleep 3"), overlap="allow")
+        for _ in range(2):
+            await stage.registration.trigger("beside", by="tester")
+            await stage.wait_for("beside", RunStatus.RUNNING)
+    async with Worker(
+        stage.engine.client,
+        task_queue=TASK_QUEUE,
+        workflows=[TaskWorkflow, ChangedRun],
+        workflow_runner=workflow_runner(),
+    ):
+
+        async def is_suspended() -> bool:
+            return await suspension(stage.engine, "beside") is not None
+
+        await assert_eventually(is_suspended, within=90, every=0.5)
+        assert "This task is suspended" in (await web("GET", "/tasks/beside")).text
+    async with stage.worker():
+        await stage.wait_for("beside", RunStatus.SUCCEEDED, 2, within=60)
+        await assert_eventually(lambda: _is_well(stage, "beside"), within=30, every=0.5)
+        await stage.delete("beside")
 
 
 async def _is_well(stage: Stage, task_id: str) -> bool:
