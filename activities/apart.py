@@ -64,12 +64,12 @@ class StopRun:
 
 @dataclass(frozen=True, kw_only=True)
 class TellOfRun:
-    """A row of the run, and once ``ended`` how that came."""
+    """A row of the run, and how it stands: whether it is on its way back, or has left a line."""
 
     row: Run
+    recalled: bool
+    withdrawn: bool
     ended: bool = False
-    recalled: bool = False
-    withdrawn: bool = False
 
 
 class RunWorkflows:

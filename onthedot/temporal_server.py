@@ -49,6 +49,9 @@ SETTINGS: Mapping[str, int | bool | str] = {
     # Timers are read in batches, 20 a second, and where many are due some go to a second reader,
     # which gets what the first leaves over: one batch in 1.25 s, timers 8 s late.
     "history.timerQueueMaxReaderCount": 1,
+    # None fires sooner after the batch before than this, by default a second: too late for tasks
+    # that are due each second, whose runs are sent off half a second ahead.
+    "history.timerProcessorMaxTimeShift": "400ms",
     "history.transferQueueMaxReaderCount": 1,
     # Workers are told of cancellations at once, not in answer to a heartbeat: runs that wait for
     # their instant need none.

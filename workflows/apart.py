@@ -90,8 +90,12 @@ class RunApart(RunInFlight):
     def may_be_silent(self) -> bool:
         return False  # its own workflow minds that
 
-    def hear_end(self, end: TellOfRun) -> None:
-        self._end = end
+    def hear(self, news: TellOfRun) -> None:
+        """Its workflow tells of it: perhaps that it goes on, as a recall has come too late."""
+        if self.recalled and not news.recalled:
+            self.recalled, self._comes_back, self._cancel_reason = False, False, None
+        if news.ended:
+            self._end = news
 
     def give_up(self) -> None:
         """Its workflow goes on no more, and has not said how it ended."""

@@ -245,10 +245,11 @@ class Runs:
     def hear_of_run(self, news: TellOfRun) -> None:
         """The workflow that makes a run tells of it."""
         run = self._in_flight.get(news.row.run_id)
-        if news.ended and isinstance(run, RunApart):
-            run.hear_end(news)
-        else:  # of one that nobody here has sent off: the workflow that did was terminated
-            self._log.add(news.row)
+        if isinstance(run, RunApart):
+            run.hear(news)
+            if news.ended:
+                return  # those who follow it see to its row
+        self._log.add(news.row)
 
     def _overlap_of(self, order: RunOrder) -> OverlapPolicy:
         return order.overlap or self._state.spec.policies.overlap

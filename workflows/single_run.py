@@ -36,7 +36,7 @@ class RunWorkflow:
     def __init__(self, asked: MakeRun) -> None:
         self._asked = asked
         self._rows: list[Run] = []  # of which is to be told
-        self._end: TellOfRun | None = None
+        self._end: Run | None = None
         self._fault: BaseException | None = None
         self._run = RunHere(
             asked.order, asked.task_id, asked.version, asked.spec, self._rows.append, None
@@ -54,15 +54,15 @@ class RunWorkflow:
                 # Fails the workflow task, not the run: it goes on once the code is mended.
                 raise RuntimeError("a part of the workflow broke") from self._fault
             if self._rows:
-                await self._tell(TellOfRun(row=self._rows.pop(0)))
-        if not await self._tell(self._end):
-            await self._settle_alone(self._end.row)
+                await self._tell(self._rows.pop(0))
+        if not await self._tell(self._end, ended=True):
+            await self._settle_alone(self._end)
 
     @workflow.signal(name=STOP, description="Have the run end, as it is said")
     def stop(self, asked: StopRun) -> None:
         match asked.how:
             case HowToStop.RECALL:
-                self._run.recall()
+                self._recall()
             case HowToStop.WITHDRAW if self._run.in_line:
                 self._run.withdraw()
             case HowToStop.LET_FINISH:
@@ -77,9 +77,12 @@ class RunWorkflow:
             self._places.hear(news)
 
     async def _make(self) -> None:
-        row = await (self._places.run_to_end() if self._places else self._run.to_end())
-        run = self._run
-        self._end = TellOfRun(row=row, ended=True, recalled=run.recalled, withdrawn=run.withdrawn)
+        self._end = await (self._places.run_to_end() if self._places else self._run.to_end())
+
+    def _recall(self) -> None:
+        self._run.recall()
+        if not self._run.recalled:  # its task must not wait for it to come back
+            self._show(self._asked.order, None)
 
     def _show(self, order: RunOrder, reason: str | None) -> None:
         row = waiting_row(order, self._asked.task_id, self._asked.version)
@@ -88,14 +91,15 @@ class RunWorkflow:
     def _is_called(self) -> bool:
         return bool(self._rows) or self._end is not None or self._fault is not None
 
-    async def _tell(self, news: TellOfRun) -> bool:
+    async def _tell(self, row: Run, *, ended: bool = False) -> bool:
         """Whether the task's workflow hears of it."""
+        recalled, withdrawn = self._run.recalled, self._run.withdrawn
         return await workflow.execute_local_activity_method(
             RunWorkflows.tell,
-            news,
+            TellOfRun(row=row, recalled=recalled, withdrawn=withdrawn, ended=ended),
             start_to_close_timeout=SENT_WITHIN,
             retry_policy=UNTIL_SENT,
-            summary=f"the run is {news.row.status}",
+            summary=f"the run is {row.status}",
         )
 
     async def _settle_alone(self, row: Run) -> None:
