@@ -77,6 +77,8 @@ async def test_a_child_that_is_killed_is_started_again(supervisor: Observed) -> 
     os.kill(first[0], signal.SIGKILL)
     await services.assert_eventually(supervisor.says("child is running again"))
     assert "child was ended by SIGKILL; starting it again in 0.2 s" in supervisor.said
+    # a process that has just been made has not yet the name of its program
+    await services.assert_eventually(lambda: bool(_pids("# killed")))
     second = _pids("# killed")
     assert len(second) == 1
     assert second != first
