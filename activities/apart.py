@@ -10,13 +10,12 @@ from datetime import timedelta
 from enum import StrEnum
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
 
+from activities.ended import arrives, goes_on
 from activities.messages import RunOrder
-from activities.signals import arrives
 from onthedot.engine import TASK_QUEUE, TASK_TIMEOUT, workflow_id
 from onthedot.run import Run
 from onthedot.task import TaskSpec
@@ -112,22 +111,12 @@ class RunWorkflows:
 
     @activity.defn(name="find-ended-runs")
     async def find_ended(self, workflow_ids: list[str]) -> list[str]:
-        """Those that do not go on. Raise RPCError when the engine does not answer."""
+        """Those that do not go on, as far as the engine answers."""
         places = asyncio.Semaphore(_ASKED_AT_ONCE)
 
-        async def goes_on(workflow_id: str) -> bool:
+        async def is_open(workflow_id: str) -> bool:
             async with places:
-                return await self._goes_on(workflow_id)
+                return await goes_on(self._client.get_workflow_handle(workflow_id))
 
-        answers = await asyncio.gather(*map(goes_on, workflow_ids))
+        answers = await asyncio.gather(*map(is_open, workflow_ids))
         return [one for one, answer in zip(workflow_ids, answers, strict=True) if not answer]
-
-    async def _goes_on(self, workflow_id: str) -> bool:
-        handle = self._client.get_workflow_handle(workflow_id)
-        try:
-            found = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False
-            raise
-        return found.status is WorkflowExecutionStatus.RUNNING

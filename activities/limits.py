@@ -11,11 +11,10 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.service import RPCError, RPCStatusCode
 
-from activities.signals import arrives
+from activities.ended import arrives, goes_on
 from onthedot.engine import TASK_QUEUE, TASK_TIMEOUT, limit_workflow_id, workflow_id
 
 #: The names of workflows and signals, for those who send to them.
@@ -121,11 +120,7 @@ class Limits:
         """Runs of these whose task's workflow has ended: nobody will give their places back."""
 
         async def is_followed(one: Holder) -> bool:
-            try:
-                found = await self._followed(one.ask).describe(rpc_timeout=_RPC_TIMEOUT)
-            except RPCError as error:
-                return error.status is not RPCStatusCode.NOT_FOUND
-            return found.status is WorkflowExecutionStatus.RUNNING
+            return await goes_on(self._followed(one.ask))
 
         return await _those_without(holders, is_followed)
 

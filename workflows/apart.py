@@ -4,10 +4,10 @@ They are those that begin beside others when the task's history is long. All els
 them; what they cost more is a workflow each.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Self
+from typing import Self
 
 from temporalio import workflow
 
@@ -16,6 +16,7 @@ from activities.messages import RunOrder
 from onthedot.engine import run_workflow_id
 from onthedot.run import Run, RunStatus
 from onthedot.task import TaskSpec
+from workflows.beside import Minder, Spawn
 from workflows.in_flight import RunInFlight
 from workflows.log import waiting_row
 from workflows.messages import KeepRun
@@ -153,31 +154,19 @@ class RunApart(RunInFlight):
 class LostRuns:
     """Looks after the runs apart of a task: that such a workflow is terminated, no event says."""
 
-    def __init__(
-        self,
-        in_flight: Mapping[str, RunInFlight],
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        self._in_flight, self._spawn = in_flight, spawn
-        self._looks = False
+    def __init__(self, in_flight: Mapping[str, RunInFlight], spawn: Spawn) -> None:
+        self._in_flight = in_flight
+        self._minder = Minder(
+            spawn,
+            lambda: bool(self._apart),
+            self._give_up_lost,
+            every=_LOOK,
+            summary="until it looks whether the workflows of its runs go on",
+        )
 
     def look(self) -> None:
         """See to it that those that are lost end."""
-        if self._apart and not self._looks:
-            self._looks = True
-            self._spawn(self._mind())
-
-    async def _mind(self) -> None:
-        while self._apart:
-            try:
-                await workflow.wait_condition(
-                    lambda: not self._apart,
-                    timeout=_LOOK,
-                    timeout_summary="until it looks whether the workflows of its runs go on",
-                )
-            except TimeoutError:
-                await self._give_up_lost()
-        self._looks = False
+        self._minder.mind()
 
     async def _give_up_lost(self) -> None:
         runs = [run for run in self._apart if run.has_workflow]

@@ -1,8 +1,6 @@
 """What a task's workflow has to start after its runs, until it is started."""
 
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -12,6 +10,7 @@ from activities.follow_ups import StartFollowUps
 from onthedot.engine import UPKEEP_QUEUE
 from onthedot.run import Run, RunStatus
 from onthedot.task import FollowUps as TaskFollowUps
+from workflows.beside import Spawn
 from workflows.messages import KeepTask
 
 _STARTED_AT_ONCE = 20
@@ -24,9 +23,7 @@ UNTIL_IT_SUCCEEDS = RetryPolicy(
 class FollowUps:
     """Follow-ups wait here until the run's row is in the log and their own runs are asked for."""
 
-    def __init__(
-        self, state: KeepTask, spawn: Callable[[Coroutine[Any, Any, None]], object]
-    ) -> None:
+    def __init__(self, state: KeepTask, spawn: Spawn) -> None:
         self._state, self._spawn = state, spawn
         self._is_busy = False
 

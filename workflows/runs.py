@@ -1,9 +1,8 @@
 """The runs of a task: started, queued or left out as its overlap policy says."""
 
 import itertools
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
 
 from temporalio import workflow
 
@@ -13,6 +12,7 @@ from activities.messages import AfterSuccess, RunOrder
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskSpec, TaskState
 from workflows.apart import LostRuns, RunApart
+from workflows.beside import Spawn
 from workflows.follow_ups import FollowUps
 from workflows.history import is_full, is_long
 from workflows.in_flight import RunInFlight
@@ -39,7 +39,7 @@ class Runs:
         state: KeepTask,
         log: TaskLog,
         follow_ups: FollowUps,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
         after_success: Callable[[], AfterSuccess | None],
         on_recalled: Callable[[RunOrder], None],
         on_failed: Callable[[], None],

@@ -1,9 +1,6 @@
 """One run of a task as a workflow, beside the task's own: see ``workflows.apart``."""
 
-import asyncio
-from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
 
 from temporalio import workflow
 
@@ -20,6 +17,7 @@ from activities.limits import TELL, TellOfPlace
 from activities.messages import RunOrder
 from onthedot.run import Run
 from workflows.backlog import KeepRows, keep
+from workflows.beside import Beside
 from workflows.follow_ups import that_follow
 from workflows.log import waiting_row
 from workflows.places import Places
@@ -37,22 +35,20 @@ class RunWorkflow:
         self._asked = asked
         self._rows: list[Run] = []  # of which is to be told
         self._end: Run | None = None
-        self._fault: BaseException | None = None
+        self._beside = Beside()
         self._run = RunHere(
             asked.order, asked.task_id, asked.version, asked.spec, self._rows.append, None
         )
         limited = bool(asked.spec.policies.limits)
         self._places = Places(self._run, asked.task_id, self._show) if limited else None
-        self._silent = SilentRuns({asked.order.run_id: self._run}, self._spawn)
+        self._silent = SilentRuns({asked.order.run_id: self._run}, self._beside.spawn)
 
     @workflow.run
     async def run(self, asked: MakeRun) -> None:
-        self._spawn(self._make())
+        self._beside.spawn(self._make())
         while self._end is None or self._rows:
             await workflow.wait_condition(self._is_called)
-            if self._fault is not None:
-                # Fails the workflow task, not the run: it goes on once the code is mended.
-                raise RuntimeError("a part of the workflow broke") from self._fault
+            self._beside.check()
             if self._rows:
                 await self._tell(self._rows.pop(0))
         if not await self._tell(self._end, ended=True):
@@ -66,7 +62,7 @@ class RunWorkflow:
             case HowToStop.WITHDRAW if self._run.in_line:
                 self._run.withdraw()
             case HowToStop.LET_FINISH:
-                self._spawn(self._run.end_unless_taken(asked.reason))
+                self._beside.spawn(self._run.end_unless_taken(asked.reason))
             case HowToStop.CANCEL:
                 self._run.cancel(asked.reason)
         self._silent.give_up()
@@ -89,7 +85,7 @@ class RunWorkflow:
         self._rows.append(replace(row, reason=reason))
 
     def _is_called(self) -> bool:
-        return bool(self._rows) or self._end is not None or self._fault is not None
+        return bool(self._rows) or self._end is not None or self._beside.is_broken
 
     async def _tell(self, row: Run, *, ended: bool = False) -> bool:
         """Whether the task's workflow hears of it."""
@@ -106,10 +102,3 @@ class RunWorkflow:
         """Somebody has terminated the task's workflow."""
         follows = that_follow(row, self._asked.spec.follow_ups)
         await keep(KeepRows(rows=[row], follow_ups=[follows] if follows else []))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._heed)
-
-    def _heed(self, task: asyncio.Task[None]) -> None:
-        self._fault = self._fault or (None if task.cancelled() else task.exception())

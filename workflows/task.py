@@ -1,10 +1,8 @@
 """A task, as a durable workflow: it waits for each due time, has the run made, tells the log."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from temporalio import workflow
 
@@ -16,6 +14,7 @@ from onthedot import engine
 from onthedot.run import RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
 from workflows.agenda import Agenda
+from workflows.beside import Beside
 from workflows.follow_ups import FollowUps
 from workflows.history import is_long, is_too_long
 from workflows.log import TaskLog
@@ -35,31 +34,29 @@ class TaskWorkflow:
     def __init__(self, state: KeepTask) -> None:
         self._state = state
         self._revision: ReviseTask | None = None
+        self._beside = Beside()
         self._log = TaskLog(state)
         self._agenda = Agenda(state, self._log)
-        self._follow_ups = FollowUps(state, self._spawn)
+        self._follow_ups = FollowUps(state, self._beside.spawn)
         self._runs = Runs(
             state,
             self._log,
             self._follow_ups,
-            self._spawn,
+            self._beside.spawn,
             self._after_success,
             self._take_back,
             self._pause_after_failure,
         )
-        self._fault: Exception | None = None
 
     @workflow.run
     async def run(self, state: KeepTask) -> None:
         agenda = self._agenda
-        log = self._spawn(self._log.keep(self._is_settled, agenda.next_due_at))
+        log = self._beside.spawn(self._log.keep(self._is_settled, agenda.next_due_at))
         self._runs.go_on()
         self._follow_ups.go_on()
         self._describe(self._state.state)
         while not self._is_over():
-            if self._fault is not None:
-                # Fails the workflow task, not the task: it goes on once the code is mended.
-                raise RuntimeError("a part of the workflow broke") from self._fault
+            self._beside.check()
             if self._revision is not None:
                 await self._adopt(self._revision)
             elif self._is_long():
@@ -158,7 +155,7 @@ class TaskWorkflow:
         is_paused = self._state.state is TaskState.PAUSED
         if is_paused and self._runs.any_recalled and workflow.patched(_RECALLED_FIRST):
             await workflow.wait_condition(
-                lambda: self._fault is not None or not self._runs.any_recalled
+                lambda: self._beside.is_broken or not self._runs.any_recalled
             )
 
     async def _resume(self, at: datetime) -> None:
@@ -212,17 +209,6 @@ class TaskWorkflow:
         else:
             self._runs.cancel_all(DELETED)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Let ``work`` go on beside the main loop, which hears of it when it breaks."""
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._heed)
-        return task
-
-    def _heed(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
-            self._fault = error
-
     def _after_success(self) -> AfterSuccess | None:
         """How the task stands once a run that starts now has succeeded; None: it is not certain."""
         active, alone = self._state.state is TaskState.ACTIVE, not self._runs.any_at_all
@@ -275,7 +261,7 @@ class TaskWorkflow:
         """Wait for ``ready``, or a revision or a fault, which the main loop sees to: then True."""
 
         def called() -> bool:
-            return self._revision is not None or self._fault is not None
+            return self._revision is not None or self._beside.is_broken
 
         await workflow.wait_condition(lambda: called() or ready())
         return called()
@@ -294,7 +280,7 @@ class TaskWorkflow:
     def _is_called(self) -> bool:
         """Whether the main loop has something else to see to."""
         to_plan = self._state.state is TaskState.ACTIVE and not self._agenda.is_known
-        asked = self._revision is not None or self._fault is not None or to_plan
+        asked = self._revision is not None or self._beside.is_broken or to_plan
         return asked or self._is_long() or self._is_idle() or self._is_over()
 
     def _is_settled(self) -> bool:

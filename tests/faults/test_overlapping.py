@@ -1,7 +1,6 @@
 """Runs that always overlap: their tasks continue as new all the time, whatever is killed."""
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,9 @@ from temporalio.client import Client
 
 from onthedot.engine import workflow_id
 from tests.faults.cluster import Cluster
+from tests.faults.code import OURS, changed, come_back_with
 from tests.faults.conftest import Scenario
 
-_ROOT = Path(__file__).parents[2]
 _LONG = "LONG_HISTORY, TOO_LONG_HISTORY = 2_000, 20_000\n"
 _SHORT = "LONG_HISTORY, TOO_LONG_HISTORY = 80, 20_000\n"
 
@@ -21,11 +20,10 @@ async def test_runs_that_always_overlap_go_on_as_their_tasks_continue_as_new(
     cluster: Cluster, scenario: Scenario, tmp_path: Path
 ) -> None:
     """Histories are long here after 80 events, so that a minute has many of them."""
-    short = _with_short_histories(tmp_path)
+    short = changed(tmp_path, "workflows/history.py", _LONG, _SHORT)
     try:
         for worker in cluster.workers:
-            worker.code = short
-            await worker.restart()
+            await come_back_with(worker, short)
         async with scenario(
             "workers SIGKILLed in turn, then the engine; the tasks continue as new meanwhile",
             load="4 tasks every 1 s whose runs last 4.3 s, with overlap allowed",
@@ -50,19 +48,7 @@ async def test_runs_that_always_overlap_go_on_as_their_tasks_continue_as_new(
             assert await _runs_apart(cluster, tasks) > 0
     finally:
         for worker in cluster.workers:
-            worker.code = _ROOT
-            await worker.restart()
-
-
-def _with_short_histories(folder: Path) -> Path:
-    """A copy of our code."""
-    for part in ("onthedot", "workflows", "activities", "web", "templates", "tests"):
-        shutil.copytree(_ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    code = folder / "workflows" / "history.py"
-    text = code.read_text(encoding="utf-8")
-    assert text.count(_LONG) == 1
-    code.write_text(text.replace(_LONG, _SHORT), encoding="utf-8")
-    return folder
+            await come_back_with(worker, OURS)
 
 
 async def _histories(cluster: Cluster, task_id: str) -> int:

@@ -1,7 +1,6 @@
 """New workflow code comes while thousands of tasks are open."""
 
 import asyncio
-import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from temporalio.client import Client
 
 from onthedot.engine import workflow_id
 from onthedot.task import TaskState
-from tests.faults.cluster import Cluster, Part
+from tests.faults.cluster import Cluster
+from tests.faults.code import OURS, changed, come_back_with
 from tests.faults.conftest import Scenario
 from tests.faults.watch import now
 
-_ROOT = Path(__file__).parents[2]
 _STEP = "    async def _follow_agenda(self) -> None:\n"
 _PATCH = "a-moment-of-thought"
 _CHANGE = f"""\
@@ -29,7 +28,7 @@ async def test_workers_come_back_one_by_one_with_changed_workflow_code(
     cluster: Cluster, scenario: Scenario, tmp_path: Path
 ) -> None:
     """The change puts a timer before each step of a task, behind ``workflow.patched``."""
-    changed = _changed_code(tmp_path)
+    code = changed(tmp_path, "workflows/task.py", _STEP, f"{_STEP}{_CHANGE}")
     every = {"kind": "interval", "every": "10s"}
     tomorrow = {"kind": "once", "at": (now() + timedelta(days=1)).isoformat()}
     try:
@@ -48,7 +47,7 @@ async def test_workers_come_back_one_by_one_with_changed_workflow_code(
             )
             await asyncio.sleep(10)
             for worker in cluster.workers:
-                await _come_back_with(worker, changed)
+                await come_back_with(worker, code)
             new = await watch.register("new", every)
             for task in [*old[:20], *waiting[:20]]:
                 await watch.change(task, TaskState.PAUSED)
@@ -58,23 +57,7 @@ async def test_workers_come_back_one_by_one_with_changed_workflow_code(
             assert not await _takes_the_new_way(cluster, old[0].task_id)
     finally:
         for worker in cluster.workers:
-            await _come_back_with(worker, _ROOT)
-
-
-def _changed_code(folder: Path) -> Path:
-    """A copy of our code in which a task's workflow does one thing more."""
-    for part in ("onthedot", "workflows", "activities", "web", "templates", "tests"):
-        shutil.copytree(_ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    code = folder / "workflows" / "task.py"
-    text = code.read_text(encoding="utf-8")
-    assert text.count(_STEP) == 1
-    code.write_text(text.replace(_STEP, f"{_STEP}{_CHANGE}"), encoding="utf-8")
-    return folder
-
-
-async def _come_back_with(worker: Part, code: Path) -> None:
-    worker.code = code
-    await worker.restart()
+            await come_back_with(worker, OURS)
 
 
 async def _takes_the_new_way(cluster: Cluster, task_id: str) -> bool:
