@@ -22,6 +22,7 @@ from activities.plain import plain_text
 from activities.plan import why_missed
 from activities.pulse import HEARTBEAT_TIMEOUT, Pulse
 from activities.python import Functions
+from activities.rush import Rush
 from activities.shell import Processes
 from activities.watch import Watch, begun, tell_cut_off, tell_handed_back
 from activities.workflow import Workflows
@@ -60,7 +61,7 @@ class Executor:
         self._live_log, self._own_rows, self._client = live_log, OwnRows(live_log), client
         self._worker = worker
         self._is_told = is_told
-        self._waiting_room = WaitingRoom()
+        self._waiting_room, self._rush = WaitingRoom(), Rush()
         self._http = HttpCalls(settings)
         self._processes = Processes(settings)
         self._functions = Functions(settings, handlers)
@@ -87,8 +88,10 @@ class Executor:
     async def _execute(self, order: ExecuteAttempt, watch: Watch) -> Outcome:
         pulse, thread = Pulse(self._client), contextlib.AsyncExitStack()
         try:
-            if watch.follows_a_loss and (known := await self._own_rows.found(order)):
-                return known
+            if watch.follows_a_loss:
+                self._rush.one_came()
+                if known := await self._own_rows.found(order):
+                    return known
             if not watch.had_begun and (why := _why_missed(order)):
                 return replace(self._not_started(order, RunStatus.MISSED), remark=why)
             try:
@@ -105,10 +108,13 @@ class Executor:
             outcome = await self._start(running)
             if watch.remark:
                 outcome = replace(outcome, remark=watch.remark)
-            return await self._own_rows.recorded(order, outcome)
+            outcome = await self._own_rows.recorded(order, outcome)
         finally:
             pulse.end()
             await thread.aclose()
+        if watch.follows_a_loss:
+            await self._rush.over(order, outcome, within=pulse.may_be_silent_for)
+        return outcome
 
     async def _wait(self, order: ExecuteAttempt, pulse: Pulse) -> None:
         """Until its instant has come, so that the engine notices a loss of this worker in time."""

@@ -64,9 +64,13 @@ class Pulse:
         """
         soonest, latest = _FIRST
         share = zlib.crc32(self._info.task_token) / 2**32
+        self._beat_in(max(0.0, min(soonest + (latest - soonest) * share, self.may_be_silent_for)))
+
+    @property
+    def may_be_silent_for(self) -> float:
+        """Seconds, counted from now: longer, and its worker may be called lost."""
         lost_at = self._heard_at + (self._timeout or HEARTBEAT_TIMEOUT).total_seconds()
-        in_time = lost_at - _IN_TIME - self._loop.time()
-        self._beat_in(max(0.0, min(soonest + (latest - soonest) * share, in_time)))
+        return lost_at - _IN_TIME - self._loop.time()
 
     def say(self, *details: object) -> None:
         """Have each heartbeat from now on say this."""

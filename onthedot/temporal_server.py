@@ -53,6 +53,8 @@ SETTINGS: Mapping[str, int | bool | str] = {
     # that are due each second, whose runs are sent off half a second ahead.
     "history.timerProcessorMaxTimeShift": "400ms",
     "history.transferQueueMaxReaderCount": 1,
+    # So many writes of a shard at once, by default one: then half of a processor has nothing to do.
+    "history.shardIOConcurrency": 8,
     # Workers are told of cancellations at once, not in answer to a heartbeat: runs that wait for
     # their instant need none.
     "frontend.WorkerCommandsEnabled": True,

@@ -56,7 +56,8 @@ _STICKY_TIMEOUT = timedelta(seconds=5)
 _HEARTBEAT_THROTTLE = timedelta(seconds=2)
 #: First workflow tasks after a start delay use the non-sticky pollers alone.
 _WORKFLOW_POLLERS = PollerBehaviorSimpleMaximum(maximum=20)
-_RUN_POLLERS = PollerBehaviorSimpleMaximum(maximum=10)
+#: Each waits for the engine to note that the run was sent; many more would wait for each other.
+_RUN_POLLERS = PollerBehaviorSimpleMaximum(maximum=20)
 _MOST_FILES = 65_536
 #: In new objects, then in collections of the generation before: by default 700, 10, 10.
 _GARBAGE_THRESHOLDS = (5_000, 10, 20)

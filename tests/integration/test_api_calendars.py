@@ -228,8 +228,12 @@ async def test_a_changed_calendar_reaches_the_engine(live: Web) -> None:
     task = await registered(live, name)
     answer = await live("PUT", f"/api/v1/calendars/{name}", {"days": days(DAYS[1])})
     assert (answer.status, answer.json["tasks_changed"]) == (200, 1)
-    explained = (await live("GET", f"/api/v1/tasks/{task['id']}/explain")).json
-    assert explained["engine"]["taken"] == "in_step"
+
+    async def is_in_step() -> bool:  # that it was taken is noted a moment after the answer
+        explained = (await live("GET", f"/api/v1/tasks/{task['id']}/explain")).json
+        return bool(explained["engine"]["taken"] == "in_step")
+
+    await assert_eventually(is_in_step)
     again = await live("PUT", f"/api/v1/calendars/{name}", {"title": "X", "days": days(DAYS[1])})
     assert (again.status, again.json["tasks_changed"]) == (200, 0)
     assert (await read(live, task))["version"] == 2

@@ -12,6 +12,7 @@ from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 
 from activities import attempt, instant, own_row, pulse
+from activities import rush as rush_module
 from activities.action import Ended, Running, now
 from activities.messages import AfterSuccess, Outcome
 from onthedot.errors import DatabaseUnavailable
@@ -381,6 +382,73 @@ async def test_what_a_lost_worker_has_not_written_is_run_again_and_says_so(
     ((row, _),) = executing.log.recorded
     assert outcome.is_recorded
     assert row.reason == "its worker was lost, and it was started again"
+
+
+@pytest.fixture
+def rush(executing: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes was with another worker before, which was lost; more may come for half a second."""
+    executing.environment.info = replace(
+        executing.environment.info, attempt=2, heartbeat_timeout=timedelta(seconds=60)
+    )
+    monkeypatch.setattr(rush_module, "_OVER_AFTER", 0.5)
+
+
+@pytest.mark.usefixtures("rush")
+@pytest.mark.parametrize("seconds", [60, None], ids=["due again", "finished"])
+async def test_a_run_of_a_lost_worker_is_not_reported_while_more_of_them_come(
+    executing: Bench, assert_eventually: Callable[..., Any], seconds: float | None
+) -> None:
+    first = executing.start(python("mark", after_success=and_then(seconds)))
+    await asyncio.sleep(0.4)
+    second = executing.start(python("mark", after_success=and_then(seconds)))
+    await assert_eventually(lambda: len(executing.log.recorded) == 2)
+    await asyncio.sleep(0.3)
+    assert not first.done()
+    assert not second.done()
+    assert {(await one).status for one in (first, second)} == {RunStatus.SUCCEEDED}
+
+
+@pytest.mark.usefixtures("rush")
+@pytest.mark.parametrize(
+    "after",
+    [lambda: and_then(20), lambda: None],
+    ids=["due again soon", "its row is the workflow's"],
+)
+async def test_a_run_whose_end_is_waited_for_is_reported_at_once(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch, after: Callable[[], AfterSuccess | None]
+) -> None:
+    monkeypatch.setattr(rush_module, "_OVER_AFTER", 60)
+    async with asyncio.timeout(4):
+        outcome = await executing.execute(python("mark", after_success=after()))
+    assert outcome.status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.usefixtures("rush")
+async def test_a_run_that_was_not_sent_again_is_reported_at_once(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch, assert_eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(rush_module, "_OVER_AFTER", 60)
+    going = executing.start(python("mark", after_success=and_then()))
+    await assert_eventually(lambda: executing.log.recorded)
+    executing.environment.info = replace(executing.environment.info, attempt=1)
+    async with asyncio.timeout(4):
+        await executing.execute(python("mark", after_success=and_then()))
+    assert not going.done()
+    executing.environment.cancel()
+    assert (await going).status is RunStatus.SUCCEEDED  # its row says so
+
+
+@pytest.mark.usefixtures("rush")
+async def test_a_run_is_reported_before_its_worker_would_be_called_lost(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rush_module, "_OVER_AFTER", 60)
+    executing.environment.info = replace(
+        executing.environment.info, heartbeat_timeout=timedelta(seconds=4)
+    )
+    begun = now()
+    await executing.execute(python("mark", after_success=and_then()))
+    assert timedelta(seconds=1) < now() - begun < timedelta(seconds=4)
 
 
 async def test_what_a_stopped_worker_cut_off_is_run_again_and_says_so(executing: Bench) -> None:

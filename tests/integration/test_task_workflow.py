@@ -642,7 +642,7 @@ async def carried_along(on_stage: Stage) -> KeepTask:
 async def test_rows_that_are_too_many_to_be_carried_along_are_kept_elsewhere(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "_CARRIED", 10)
+    monkeypatch.setattr(log_module, "_CARRIED", 5)
     monkeypatch.setattr(log_module, "_CARRIED_WHOLE", 2)
     on_stage.scripted(then=Play(status=RunStatus.FAILED, error="x" * 1000))
     on_stage.spec = on_stage.spec.model_copy(
@@ -651,13 +651,13 @@ async def test_rows_that_are_too_many_to_be_carried_along_are_kept_elsewhere(
     on_stage.log.is_away = True
     async with on_stage.worker(), on_stage.upkeep():
         await on_stage.start(every("10s", on_stage.began))
-        await on_stage.minutes(5.99)
+        await on_stage.minutes(2.99)
         carried = (await carried_along(on_stage)).unrecorded
         on_stage.log.is_away = False
-        await on_stage.minutes(8)
-    assert 2 < len(carried) <= 10
+        await on_stage.minutes(4)
+    assert 2 < len(carried) <= 5
     assert [len(str(run.error)) for run in carried] == [201] * (len(carried) - 2) + [1000] * 2
-    due = on_stage.expected_ids(on_stage.begins_after(7))
+    due = on_stage.expected_ids(on_stage.begins_after(3.5))
     assert [run.run_id for run in on_stage.log.rows()][: len(due)] == due
     assert {one.run_id for one in on_stage.followed} >= set(due)
     assert len(on_stage.followed) == len({one.run_id for one in on_stage.followed})
