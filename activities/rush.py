@@ -5,6 +5,7 @@ report of a run whose row is in the log, and whose task is not due again soon.
 """
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 from activities.action import now
@@ -32,11 +33,9 @@ class Rush:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + min(_LONGEST, within, _unmissed_for(order, outcome))
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             while (left := min(self._came_at + _OVER_AFTER, until) - loop.time()) > 0:
                 await asyncio.sleep(left)
-        except asyncio.CancelledError:
-            return
 
 
 def _unmissed_for(order: ExecuteAttempt, outcome: Outcome) -> float:
