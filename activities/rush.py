@@ -31,11 +31,16 @@ class Rush:
 
         Raise nothing, not even when the attempt is cancelled meanwhile: it has ended before.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + min(_LONGEST, within, _unmissed_for(order, outcome))
-        with contextlib.suppress(asyncio.CancelledError):
-            while (left := min(self._came_at + _OVER_AFTER, until) - loop.time()) > 0:
-                await asyncio.sleep(left)
+        longest = min(_LONGEST, within, _unmissed_for(order, outcome))
+        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+            async with asyncio.timeout(longest):
+                await self._over()
+
+    async def _over(self) -> None:
+        loop, seen = asyncio.get_running_loop(), None
+        while seen != self._came_at:
+            seen = self._came_at
+            await asyncio.sleep(seen + _OVER_AFTER - loop.time())
 
 
 def _unmissed_for(order: ExecuteAttempt, outcome: Outcome) -> float:
