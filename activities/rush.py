@@ -1,7 +1,7 @@
 """Runs of a lost worker come to another all at once. Starting them comes before reporting them.
 
-Each report is work for the engine that the start of another run waits for. Nobody waits for the
-report of a run whose row is in the log, and whose task is not due again soon.
+Each report is work for the engine that the start of another run waits for. The report of a run is
+not urgent when its row is in the log, and its task is not due again soon.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ class Rush:
         self._came_at = asyncio.get_running_loop().time()
 
     async def over(self, order: ExecuteAttempt, outcome: Outcome, *, within: float) -> None:
-        """Return once no more come, after so many seconds, or when somebody waits for the report.
+        """Return once no more come, after so many seconds, or as soon as the report is urgent.
 
         Raise nothing, not even when the attempt is cancelled meanwhile: it has ended before.
         """
-        longest = min(_LONGEST, within, _unmissed_for(order, outcome))
+        longest = min(_LONGEST, within, _not_urgent_for(order, outcome))
         with contextlib.suppress(asyncio.CancelledError, TimeoutError):
             async with asyncio.timeout(longest):
                 await self._over()
@@ -43,8 +43,8 @@ class Rush:
             await asyncio.sleep(seen + _OVER_AFTER - loop.time())
 
 
-def _unmissed_for(order: ExecuteAttempt, outcome: Outcome) -> float:
-    """Seconds for which nobody waits for the report."""
+def _not_urgent_for(order: ExecuteAttempt, outcome: Outcome) -> float:
+    """Seconds for which the report may wait."""
     after = order.after_success
     if after is None or not outcome.is_recorded:
         return 0.0

@@ -53,7 +53,8 @@ SETTINGS: Mapping[str, int | bool | str] = {
     # that are due each second, whose runs are sent off half a second ahead.
     "history.timerProcessorMaxTimeShift": "400ms",
     "history.transferQueueMaxReaderCount": 1,
-    # So many writes of a shard at once, by default one: then half of a processor has nothing to do.
+    # So many writes of a shard at once, and it has one shard. By default it is one write: a fifth of
+    # two cores then has nothing to do in a herd.
     "history.shardIOConcurrency": 8,
     # Workers are told of cancellations at once, not in answer to a heartbeat: runs that wait for
     # their instant need none.
