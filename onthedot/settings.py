@@ -17,6 +17,10 @@ from onthedot import duration
 from onthedot.errors import FieldError, InvalidSettings
 
 PREFIX = "ONTHEDOT_"
+#: No settings: what a command that a task runs is told of its run (``onthedot`` may be that command).
+RUN_VARIABLES = frozenset(
+    PREFIX + name for name in ("RUN_ID", "TASK_ID", "DUE_AT", "ATTEMPT", "OUTCOME")
+)
 
 
 def _text(value: str) -> str:
@@ -155,7 +159,7 @@ class Settings:
         given: dict[str, Any] = {}
         wrong: list[FieldError] = []
         for variable, value in sorted(environment.items()):
-            if not variable.startswith(PREFIX):
+            if not variable.startswith(PREFIX) or variable in RUN_VARIABLES:
                 continue
             setting = known.get(variable)
             if setting is None:

@@ -13,6 +13,7 @@ import pytest
 
 from activities import shell
 from onthedot.run import RunStatus
+from onthedot.settings import PREFIX, RUN_VARIABLES
 from tests.attempts import SHUTDOWN, Bench, bench, order
 from tests.services import is_alive
 
@@ -81,6 +82,7 @@ async def test_a_process_sees_its_run_and_nothing_of_the_worker(
     assert seen["ONTHEDOT_TASK_ID"] == "task-1"
     assert seen["ONTHEDOT_ATTEMPT"] == "2"
     assert seen["ONTHEDOT_DUE_AT"].endswith("Z")
+    assert {name for name in seen if name.startswith(PREFIX)} <= RUN_VARIABLES
     assert seen["COLOUR"] == "red"
     assert "s3cret" not in outcome.output.text
 

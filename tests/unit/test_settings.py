@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from onthedot.errors import InvalidSettings
-from onthedot.settings import PREFIX, Settings
+from onthedot.settings import PREFIX, RUN_VARIABLES, Settings
 from onthedot.stack import with_local_defaults
 
 
@@ -25,6 +25,10 @@ def test_without_variables_all_settings_have_their_defaults() -> None:
 
 def test_variables_of_others_are_left_alone() -> None:
     assert Settings.from_environment({"PATH": "/bin", "MY_ONTHEDOT_PORT": "x"}) == Settings()
+
+
+def test_what_a_command_is_told_of_its_run_is_no_setting() -> None:
+    assert Settings.from_environment(dict.fromkeys(RUN_VARIABLES, "x")) == Settings()
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
