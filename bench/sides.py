@@ -57,8 +57,8 @@ AT_ALL_SIZES = ("onthedot", "control")
 
 #: Not written, with the reason.
 NOT_HERE = {
-    "dkron": "its Go module (github.com/distribworks/dkron/v4) could not be had from the module "
-    "proxy: it answered 403, so that nothing could be tried",
+    "dkron": "its Go module (github.com/distribworks/dkron/v4) could not be fetched where these "
+    "figures were taken (403), so that nothing could be tried",
 }
 
 #: side -> durable; each run logged; a killed worker's run; once; recurring, grain; source.
