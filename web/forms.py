@@ -20,7 +20,7 @@ from onthedot.task import HttpAction, PythonAction, ShellAction, TaskRegistratio
 from web import schedule_form
 from web.schedule_form import ScheduleForm, schedule_values
 from web.shape_errors import field_errors, unstorable
-from web.typed import listed
+from web.typed import listed, pretty
 
 SCHEDULE_KINDS = ("once", "cron", "interval")
 ACTION_KINDS = ("http", "shell", "python", "workflow")
@@ -323,23 +323,21 @@ def _action_values(spec: TaskSpec) -> dict[str, str]:
             is_text = isinstance(action.body, str) or action.body is None
             values["http.headers"] = _lines(action.headers, ": ")
             values["http.body_format"] = "text" if is_text else "json"
-            values["http.body"] = (
-                (action.body or "") if is_text else json.dumps(action.body, indent=2)
-            )
+            values["http.body"] = (action.body or "") if is_text else pretty(action.body)
         case ShellAction():
             values["shell.by"] = "script" if action.script else "command"
             values["shell.command"] = shlex.join(action.command or [])
             values["shell.env"] = _lines(action.env, "=")
         case PythonAction():
-            values["python.arguments"] = json.dumps(action.arguments, indent=2)
+            values["python.arguments"] = pretty(action.arguments)
         case _:
-            values["workflow.arguments"] = json.dumps(action.arguments, indent=2)
+            values["workflow.arguments"] = pretty(action.arguments)
     return {name: str(value) for name, value in values.items() if name in EMPTY}
 
 
 def _lines(pairs: Mapping[str, str], divider: str) -> str:
     if any("\n" in value for value in pairs.values()):
-        return json.dumps(pairs, indent=2)
+        return pretty(dict(pairs))
     return "\n".join(f"{name}{divider}{value}" for name, value in pairs.items())
 
 

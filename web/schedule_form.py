@@ -1,7 +1,7 @@
 """The part of a task's form that is its schedule: from what was typed, and back."""
 
 import json
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from onthedot import duration
 from onthedot.schedule import zones
 from onthedot.task import CronSchedule, IntervalSchedule, OnceSchedule, TaskSpec, as_json
-from web.typed import listed, read_local
+from web.typed import listed, read_local, write_local
 
 EMPTY: dict[str, str] = {
     "schedule.kind": "once",
@@ -96,19 +96,15 @@ class ScheduleForm:
         return zones.zone(typed)
 
     def _instant(self, name: str, zone: ZoneInfo, exact: str | None) -> datetime | None:
-        """What was typed; where it is ``exact`` to the second, that, which no one could type."""
-        moment = self._read(name, lambda text: read_local(text, zone))
+        """What was typed; where the clock shows that at ``exact``, that."""
         try:
             known = datetime.fromisoformat(exact) if exact else None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError):  # nobody types into this field
             known = None
-        if known and moment and known.replace(microsecond=0) == moment.replace(microsecond=0):
-            return known
-        return moment
-
-    def _read(self, name: str, read: Callable[[str], datetime]) -> datetime | None:
+        if known is not None and known.tzinfo is None:
+            known = None
         try:
-            return read(self._values[name])
+            return read_local(self._values[name], zone, known)
         except ValueError as error:
             self._errors[name] = str(error)
             return None
@@ -122,7 +118,7 @@ def schedule_values(spec: TaskSpec, viewer: ZoneInfo) -> dict[str, str]:
     match spec.schedule:
         case OnceSchedule(at=datetime() as at):
             exact = as_json(spec.schedule)["at"]
-            return {"once.at": _local(at, viewer), "once.exact": exact}
+            return {"once.at": write_local(at, viewer), "once.exact": exact}
         case CronSchedule() as cron:
             values = {"cron.cron": "; ".join(cron.expressions), "cron.dst": cron.dst}
             return values | _recurring_values(cron)
@@ -139,13 +135,9 @@ def _recurring_values(schedule: CronSchedule | IntervalSchedule) -> dict[str, st
     exclude = shown.get("exclude", {})
     return {
         f"{schedule.kind}.timezone": schedule.timezone,
-        **{f"recurring.{name}": _local(at, zone) for name, at in instants.items() if at},
+        **{f"recurring.{name}": write_local(at, zone) for name, at in instants.items() if at},
         "recurring.exact": json.dumps({name: shown[name] for name, at in instants.items() if at}),
         "recurring.max_runs": str(schedule.max_runs or ""),
         "recurring.jitter": duration.write(schedule.jitter) if schedule.jitter else "",
         **{f"recurring.exclude.{name}": ", ".join(value) for name, value in exclude.items()},
     }
-
-
-def _local(moment: datetime, zone: ZoneInfo) -> str:
-    return moment.astimezone(zone).replace(tzinfo=None).isoformat(timespec="seconds")

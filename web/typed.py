@@ -1,13 +1,27 @@
-"""What people type into a form: lists, and times on a clock of theirs."""
+"""What people type into a form: JSON, lists, and times on a clock of theirs."""
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 
-def read_local(text: str, zone: ZoneInfo) -> datetime:
+def pretty(value: Any) -> str:
+    """``value`` as JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def write_local(moment: datetime, zone: ZoneInfo) -> str:
+    """What a clock in ``zone`` shows at ``moment`` (aware), to the second."""
+    return moment.astimezone(zone).replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def read_local(text: str, zone: ZoneInfo, known: datetime | None = None) -> datetime:
     """The UTC instant at which a clock in ``zone`` shows ``text`` (``2026-12-01T09:00``).
 
-    Of a time that comes twice it is the first; raise ValueError for one that does not come.
+    Of a time that comes twice it is the first, and it is a whole second; but where the clock shows
+    ``text`` at ``known`` it is that, which nobody could type. Raise ValueError for a time that does
+    not come.
     """
     if not text.strip():
         raise ValueError("Give a date and a time.")
@@ -16,6 +30,8 @@ def read_local(text: str, zone: ZoneInfo) -> datetime:
     except ValueError:
         raise ValueError("Not a date and time. Write it as 2026-12-01T09:00:00.") from None
     try:
+        if known is not None and local.isoformat(timespec="seconds") == write_local(known, zone):
+            return known
         if local.tzinfo is not None:
             return local.astimezone(UTC)
         moment = local.replace(tzinfo=zone).astimezone(UTC)

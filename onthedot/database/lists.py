@@ -302,7 +302,7 @@ def _sorted_by(task: Task, sort: TaskSort) -> str | None:
 
 
 def _write_cursor(sort: str, value: str | None, item_id: str) -> str:
-    text = json.dumps([sort, value, item_id], separators=(",", ":"))
+    text = json.dumps([sort, value, item_id], ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

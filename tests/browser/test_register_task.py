@@ -113,6 +113,49 @@ async def test_a_list_that_refreshes_itself_keeps_the_focus(web: Web, signed_in:
         await expect(page.get_by_role("link", name="first", exact=True)).to_be_focused()
 
 
+async def test_a_page_that_nobody_sees_lets_go_of_its_stream(web: Web, signed_in: SignedIn) -> None:
+    """A browser opens six connections to a host: seven tabs would wait for each other."""
+    hide = """hidden => {
+        Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    async with signed_in() as context:
+        page = await context.new_page()
+        await page.goto(f"{web.url}/tasks")
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        let_go = page.expect_event("requestfailed", lambda request: "/events" in request.url)
+        async with let_go:
+            await page.evaluate(hide, True)
+        await register(web, "meanwhile")
+        await page.evaluate(hide, False)
+        await expect(page.get_by_role("link", name="meanwhile", exact=True)).to_be_visible()
+        await register(web, "afterwards")
+        await expect(page.get_by_role("link", name="afterwards", exact=True)).to_be_visible()
+
+
+async def test_what_is_opened_stays_open_while_the_page_refreshes(
+    web: Web, signed_in: SignedIn
+) -> None:
+    async with signed_in() as context:
+        page = await context.new_page()
+        await register(web, "often", every="1s")
+        await page.goto(f"{web.url}/tasks/often")
+        await page.get_by_text("More", exact=True).click()
+        await expect(page.get_by_text("succeeded").nth(2)).to_be_visible(timeout=_WITHIN)
+        await expect(page.get_by_role("link", name="Run a past range")).to_be_visible()
+
+
+async def test_a_double_click_runs_a_task_once(web: Web, signed_in: SignedIn) -> None:
+    async with signed_in() as context:
+        page = await context.new_page()
+        await register(web, "hourly")
+        await page.goto(f"{web.url}/tasks/hourly")
+        await page.get_by_role("button", name="Run now").dblclick()
+        await expect(page.get_by_role("heading", name="Run of hourly")).to_be_visible()
+        runs = (await web("GET", "/api/v1/runs?task=hourly")).json["items"]
+        assert len(runs) == 1
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_no_page_is_wider_than_the_screen(web: Web, signed_in: SignedIn, width: int) -> None:
     await register(web, "a-task-with-a-long-name-" * 4)
@@ -134,11 +177,11 @@ async def test_no_page_is_wider_than_the_screen(web: Web, signed_in: SignedIn, w
             assert wide <= width, path
 
 
-async def register(web: Web, task_id: str) -> None:
+async def register(web: Web, task_id: str, *, every: str = "1h") -> None:
     task = {
         "id": task_id,
         "name": task_id,
-        "schedule": {"kind": "interval", "every": "1h"},
+        "schedule": {"kind": "interval", "every": every},
         "action": {"kind": "http", "url": f"{web.url}/healthz"},
     }
     answer = await web("POST", "/api/v1/tasks", task)

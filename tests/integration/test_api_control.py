@@ -401,6 +401,20 @@ async def test_explain_tells_of_a_run_that_goes_on_and_of_those_that_wait(live: 
     await live("DELETE", address)
 
 
+async def test_explain_tells_of_the_last_run_while_it_goes_on(live: Web) -> None:
+    once = {"kind": "once", "in": "1s"}
+    kept = await registered(live, action=SLEEP, policies={"overlap": "allow"}, schedule=once)
+    address = f"/api/v1/tasks/{kept['id']}"
+
+    async def said() -> bool:
+        answer = await live("GET", f"{address}/explain")
+        assert answer.status == 200, answer.text
+        return bool(answer.json["summary"] == "Its last run goes on.")
+
+    await assert_eventually(said)
+    await live("DELETE", address)
+
+
 async def test_explain_tells_that_no_worker_polls_a_queue(live: Web) -> None:
     kept = await registered(live, queue="nobody-is-here")
     answer = await live("GET", f"/api/v1/tasks/{kept['id']}/explain")

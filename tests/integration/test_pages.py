@@ -81,7 +81,7 @@ def form_of(page: Answer) -> dict[str, str]:
     for tag in re.findall(r"<input[^>]*>", form):
         kind, name, value = (attribute(tag, one) for one in ("type", "name", "value"))
         if kind not in ("radio", "checkbox") or re.search(r"\bchecked\b", tag):
-            sent[name] = value
+            sent[name] = re.sub(r"[\r\n]", "", value)  # HTML, value sanitization
     for name, text in re.findall(
         r'<textarea[^>]*name="([^"]*)"[^>]*>\n?(.*?)</textarea>', form, re.S
     ):
@@ -207,6 +207,18 @@ async def test_a_form_registers_a_one_time_task(web: Web) -> None:
     assert task["tags"] == ["a", "b"]
     due_in = datetime.fromisoformat(task["schedule"]["at"]) - datetime.now(UTC)
     assert timedelta(minutes=9) < due_in <= timedelta(minutes=10)
+
+
+async def test_a_form_that_is_sent_twice_registers_one_task(web: Web) -> None:
+    form = {**form_of(await web("GET", "/tasks/new")), **ONCE_FORM}
+    first, again = [await web("POST", "/tasks", data=form) for _ in range(2)]
+    assert first.status == again.status == 303
+    assert first.headers["Location"] == again.headers["Location"]
+    assert await count(web.settings.database_url, "tasks") == 1
+    # changed in the page that the browser went back to
+    other = await web("POST", "/tasks", data={**form, "name": "Another call"})
+    assert other.status == 303
+    assert await count(web.settings.database_url, "tasks") == 2
 
 
 async def test_a_local_time_is_read_in_the_zone_beside_it(web: Web) -> None:
@@ -363,6 +375,17 @@ FULL_TASKS = [
             "command": ["/bin/echo", "two words", "", "it's", "new\nline"],
             "env": {"A": "1", "B": " = x", "C": "two\nlines"},
             "cwd": "/tmp",
+        },
+    },
+    # the hour that comes twice, in the zone of the viewer and in that of the schedule
+    {**CRON_TASK, "schedule": {"kind": "once", "at": "2098-11-02T06:30:00Z"}},
+    {
+        **CRON_TASK,
+        "schedule": {
+            **CRON_TASK["schedule"],
+            "timezone": "America/New_York",
+            "starts_at": "2098-11-02T06:30:00Z",
+            "ends_at": "2099-11-01T06:30:00Z",
         },
     },
     {

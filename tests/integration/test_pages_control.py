@@ -58,6 +58,22 @@ async def test_a_pause_has_a_reason_and_an_end(live: Web) -> None:
     assert "the printer &lt;burns&gt;" in page.text
 
 
+async def test_a_pause_whose_reason_is_changed_keeps_its_end(live: Web) -> None:
+    task_id = await registered(live)
+    year = datetime.now(UTC).year + 1
+    sunday = 1 + (6 - datetime(year, 11, 1, tzinfo=UTC).weekday()) % 7
+    until = f"{year}-11-{sunday:02}T06:30:00.250000Z"  # half past one comes twice in New York
+    await live("POST", f"/api/v1/tasks/{task_id}/pause", {"reason": "migratoin", "until": until})
+    zone = {"Cookie": "onthedot_zone=America/New_York"}
+    form = (await live("GET", f"/tasks/{task_id}/pause", headers=zone)).text
+    shown = re.search(r'name="until"[^>]* value="([^"]*)"', form)
+    assert shown and shown[1] == f"{year}-11-{sunday:02}T01:30:00"
+    sent = {"reason": "migration", "until": shown[1]}
+    assert (await live("POST", f"/tasks/{task_id}/pause", data=sent, headers=zone)).status == 303
+    pause = (await stored(live, task_id))["pause"]
+    assert (pause["reason"], pause["until"]) == ("migration", until)
+
+
 async def test_a_pause_into_the_past_is_refused_beside_its_field(live: Web) -> None:
     task_id = await registered(live)
     sent = {"reason": "", "until": "2020-01-01T00:00:00"}

@@ -96,4 +96,10 @@ async def test_once_postgres_is_back_all_goes_on_by_itself() -> None:
                     return (await web("GET", "/api/v1/tasks")).status == 200
 
                 await assert_eventually(works, within=30)
+            # who is signed in is remembered for some seconds
+            sent = {"name": "Typed <by hand>", "once.by": "in", "once.in": "10m", "key": "1"}
+            form = await web("POST", "/tasks", data={**sent, "http.url": "http://127.0.0.1:9/"})
+            assert form.status == 503 and "Nothing was saved" in form.text
+            assert 'value="Typed &lt;by hand&gt;"' in form.text
+            assert 'name="key" value="1"' in form.text
             assert (await web("GET", "/api/v1/tasks")).status == 503

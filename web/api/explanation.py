@@ -114,6 +114,8 @@ def _summary(facts: Facts, found: list[Reason]) -> str:
     first = found[0] if found else None
     if first is not None and (first.code not in _ASIDE or not facts.due):
         return first.message
+    if not facts.due:
+        return "Its last run goes on." if facts.going_on else "No due time is left."
     last = facts.latest[0] if facts.latest else None
     before = f" Its last run {last.status.replace('_', ' ')}." if last else " It has not run yet."
     more = f" {first.message}" if first else ""

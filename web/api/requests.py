@@ -72,7 +72,7 @@ class Paging(Shape):
     """What every list takes."""
 
     cursor: Annotated[
-        str | None, Query(max_length=1000, description="next_cursor of the answer before.")
+        str | None, Query(max_length=2000, description="next_cursor of the answer before.")
     ] = None
     limit: Annotated[int, Field(ge=1, le=500, description="The most items to answer.")] = 50
 

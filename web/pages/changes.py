@@ -10,13 +10,13 @@ from onthedot.database import lists, tasks
 from onthedot.database.pool import connection
 from onthedot.task import as_json
 from onthedot.versions import What, differences
-from web.pages import words
 from web.pages.control import to
 from web.pages.look import done, show
 from web.pages.query import Key, pages
 from web.rendering import page
 from web.security import Admin
 from web.services import Given
+from web.typed import pretty
 
 router = APIRouter()
 
@@ -67,7 +67,7 @@ async def show_change(
         before=before,
         changes=_shown(differences(before, version)) if before else [],
         since=_shown(differences(version, now)) if now and now.version != number else [],
-        definition=words.pretty({"id": task.id, **as_json(version.spec)}),
+        definition=pretty({"id": task.id, **as_json(version.spec)}),
     )
 
 

@@ -1,6 +1,5 @@
 """What is asked of a task with more than a button: run, pause, resume, run a past range, delete."""
 
-import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, get_args
@@ -23,7 +22,7 @@ from web.rendering import page
 from web.security import Admin, local_path
 from web.services import Given, Services
 from web.shape_errors import too_long_reason, unstorable
-from web.typed import read_local
+from web.typed import pretty, read_local, write_local
 
 router = APIRouter()
 
@@ -53,12 +52,15 @@ class Fields:
     def is_valid(self) -> bool:
         return not self.errors and not self.other_errors
 
-    def instant(self, name: str, zone: ZoneInfo) -> datetime | None:
-        """The instant that a local time in ``zone`` stands for; None where nothing was typed."""
+    def instant(self, name: str, zone: ZoneInfo, known: datetime | None = None) -> datetime | None:
+        """The instant that a local time in ``zone`` stands for; None where nothing was typed.
+
+        It is ``known`` where a clock shows the same time then.
+        """
         if not self.values[name]:
             return None
         try:
-            return read_local(self.values[name], zone)
+            return read_local(self.values[name], zone, known)
         except ValueError as error:
             self.errors[name] = str(error)
             return None
@@ -78,7 +80,7 @@ async def ask_run(request: Request, services: Given, caller: Admin, task_id: Key
     task = await _task(services, task_id)
     arguments = "{}"
     if isinstance(task.spec.action, PythonAction):
-        arguments = json.dumps(task.spec.action.arguments, indent=2)
+        arguments = pretty(task.spec.action.arguments)
     form = Fields({"reason": "", "arguments": arguments, "overlap": ""})
     return page(request, "task_run.html", section="/tasks", task=task, form=form)
 
@@ -120,7 +122,11 @@ def _arguments(form: Fields) -> dict[str, Any] | None:
 @router.get("/tasks/{task_id}/pause")
 async def ask_pause(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
     task = await _task(services, task_id)
-    form = Fields({"reason": task.pause.reason or "" if task.pause else "", "until": ""})
+    form = Fields({"reason": "", "until": ""})
+    if task.pause:
+        form.values["reason"] = task.pause.reason or ""
+        if task.pause.until:
+            form.values["until"] = write_local(task.pause.until, viewer_zone(request))
     return page(request, "task_pause.html", section="/tasks", task=task, form=form)
 
 
@@ -128,8 +134,9 @@ async def ask_pause(request: Request, services: Given, caller: Admin, task_id: K
 async def pause_task(
     request: Request, services: Given, caller: Admin, task_id: Key, back: Back = None
 ) -> Response:
+    task = await _task(services, task_id)
     form = Fields.of(await request.form(), reason="", until="")
-    until = form.instant("until", viewer_zone(request))
+    until = form.instant("until", viewer_zone(request), task.pause.until if task.pause else None)
     if form.is_valid:
         try:
             await services.registration.pause(
@@ -138,7 +145,6 @@ async def pause_task(
             return to(back or done(f"/tasks/{task_id}", "paused"))
         except InvalidInput as error:
             form.refuse(*error.fields)
-    task = await _task(services, task_id)
     return page(request, "task_pause.html", 422, section="/tasks", task=task, form=form)
 
 

@@ -16,6 +16,7 @@ from web import rendering
 from web.api.answers import next_due_at
 from web.pages import words
 from web.security import SESSION_COOKIE
+from web.typed import pretty
 
 ZONE_COOKIE = "onthedot_zone"
 
@@ -101,7 +102,7 @@ def dress(templates: Any) -> None:
         next_due=lambda task: next_due_at(task) or task.next_due_at,
         offset=words.offset,
         policy_words=words.policy_words,
-        pretty=words.pretty,
+        pretty=pretty,
         relative=words.relative,
         size=words.size,
         span=words.span,

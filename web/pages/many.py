@@ -50,6 +50,7 @@ async def _ask(
     filters: dict[str, str],
     *,
     changed: bool = False,
+    reason: str = "",
 ) -> Response:
     choice("do", do or "-", WORK)
     found = await Bulk(services.pool, services.registration).select(task_filter(filters))
@@ -63,6 +64,7 @@ async def _ask(
         filters=filters,
         found=found,
         changed=changed,
+        reason=reason,
         key=uuid4().hex,
     )
 
@@ -91,7 +93,7 @@ async def do_many(
             task_filter(filters), count, work, key=key, print_=what
         )
     except CountMismatch:
-        return await _ask(request, services, do, filters, changed=True)
+        return await _ask(request, services, do, filters, changed=True, reason=reason)
     failed = [one for one in results if one.error is not None]
     return page(
         request,

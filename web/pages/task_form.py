@@ -1,11 +1,13 @@
 """The form that registers or changes a task, and the due times shown beside it."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request
@@ -17,8 +19,16 @@ from onthedot import schedule as schedules
 from onthedot.database import tasks
 from onthedot.database.calendars import list_calendars
 from onthedot.database.pool import connection
-from onthedot.errors import InvalidInput, TaskExists, VersionMismatch
+from onthedot.errors import (
+    Conflict,
+    InvalidInput,
+    OnthedotError,
+    TaskExists,
+    Unavailable,
+    VersionMismatch,
+)
 from onthedot.handlers import Handlers
+from onthedot.idempotency import fingerprint
 from onthedot.schedule import zones
 from onthedot.task import OnceSchedule, Schedule
 from web.api.schedules import herd_of
@@ -26,6 +36,7 @@ from web.forms import EMPTY, TaskForm
 from web.pages import words
 from web.pages.look import viewer_zone
 from web.pages.query import Key
+from web.problems import problem_of
 from web.rendering import page
 from web.security import Admin
 from web.services import Given, Services
@@ -123,19 +134,24 @@ async def new_task(request: Request, services: Given, caller: Admin) -> Response
 
 @router.post("/tasks")
 async def register_task(request: Request, services: Given, caller: Admin) -> Response:
-    form = TaskForm.sent(await request.form())
-    registration = form.registration()
+    sent = await request.form()
+    form, key = TaskForm.sent(sent), _text(sent, "key")
+    registration, status = form.registration(), 422
     if registration is not None:
+        # The same form sent twice registers one task; changed and sent again it is another's.
+        once = fingerprint("form", [key, form.values]) if key else None
         try:
-            task = await services.registration.register(registration, by=caller.name)
+            task = await services.registration.register(registration, by=caller.name, key=once)
             return RedirectResponse(f"/tasks/{task.id}?done=registered", 303)
         except InvalidInput as error:
             form.refuse(*error.fields)
         except TaskExists as error:
             form.errors["id"] = f"{error}. Choose another, or leave it empty."
+        except (Conflict, Unavailable) as error:
+            status = _not_now(form, error)
     else:
         _read_schedule(form, datetime.now(UTC))  # all that is wrong is told at once
-    return await _page(request, services, form, status=422)
+    return await _page(request, services, form, status=status, key=key)
 
 
 @router.get("/tasks/{task_id}/edit")
@@ -151,7 +167,7 @@ async def edit_task(request: Request, services: Given, caller: Admin, task_id: K
 async def revise_task(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
     form = TaskForm.sent(await request.form())
     form.values["id"] = task_id
-    registration = form.registration()
+    registration, status = form.registration(), 422
     if registration is not None:
         version = form.values["version"]
         try:
@@ -168,7 +184,15 @@ async def revise_task(request: Request, services: Given, caller: Admin, task_id:
             form.other_errors.append(
                 "Somebody changed this task meanwhile. Open its page to see how, and edit it again."
             )
-    return await _page(request, services, form, task_id=task_id, status=422)
+        except (Conflict, Unavailable) as error:
+            status = _not_now(form, error)
+    return await _page(request, services, form, task_id=task_id, status=status)
+
+
+def _not_now(form: TaskForm, error: OnthedotError) -> int:
+    """Say in the form that it is to be sent again; the status of the answer."""
+    form.other_errors.append(f"{str(error)[:1].upper()}{str(error)[1:]}. Send it again.")
+    return problem_of(error).status
 
 
 @router.post("/tasks/preview")
@@ -197,6 +221,8 @@ async def preview(services: Services, form: TaskForm, viewer: ZoneInfo) -> Previ
             schedule = await services.registration.with_calendar_days(schedule)
         except InvalidInput as error:
             trial.refuse(*error.fields)
+        except Unavailable as error:
+            return Preview(problem=f"{error}.", due=[], warnings=[], zone=viewer)
     problems = [*trial.errors.values(), *trial.other_errors]
     if schedule is None or problems:
         return Preview(problem=problems[0], due=[], warnings=[], zone=viewer)
@@ -225,8 +251,11 @@ def _read_schedule(form: TaskForm, now: datetime) -> Schedule | None:
 
 
 async def _calendar_names(services: Services) -> list[str]:
-    async with connection(services.pool) as conn:
-        return [one.name for one in await list_calendars(conn, after="", limit=200)]
+    """Those to choose from; none without Postgres."""
+    with contextlib.suppress(Unavailable):
+        async with connection(services.pool) as conn:
+            return [one.name for one in await list_calendars(conn, after="", limit=200)]
+    return []
 
 
 @cache
@@ -241,6 +270,7 @@ async def _page(
     *,
     task_id: str | None = None,
     status: int = 200,
+    key: str = "",
 ) -> Response:
     return page(
         request,
@@ -249,6 +279,7 @@ async def _page(
         section="/tasks",
         form=form,
         task_id=task_id,
+        key=key or uuid4().hex,
         action=f"/tasks/{task_id}/edit" if task_id else "/tasks",
         labels=LABELS,
         presets=PRESETS,

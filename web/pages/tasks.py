@@ -17,11 +17,11 @@ from onthedot.task import CronSchedule, Task, TaskState, as_json
 from web.api.explanation import read_facts
 from web.api.reasons import reasons
 from web.forms import ACTION_KINDS
-from web.pages import words
 from web.pages.look import is_fragment, show, temporal_workflow, viewer_zone
 from web.pages.query import Key, choice, pages, task_filter
 from web.security import Admin
 from web.services import Given
+from web.typed import pretty
 
 router = APIRouter()
 
@@ -82,7 +82,7 @@ async def show_task(request: Request, services: Given, caller: Admin, task_id: K
         lags=_lags(found.items),
         due=_due(task, datetime.now(UTC)),
         due_zone=_zone(task) or viewer_zone(request),
-        definition=words.pretty({"id": task.id, **as_json(task.spec)}),
+        definition=pretty({"id": task.id, **as_json(task.spec)}),
         temporal_workflow=temporal_workflow(services.settings, task_id),
         suspended=await known_suspension(services.engine, task_id),
         suspended_remedy=REMEDY,

@@ -3,11 +3,9 @@
 Instants come in as aware UTC; a zone appears here and nowhere deeper.
 """
 
-import json
 import shlex
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from onthedot import duration, schedule
@@ -171,8 +169,3 @@ def describe(when: Schedule, task_id: str) -> str:
     """A task's schedule as a phrase with a capital."""
     text = schedule.describe(when, task_id)
     return text[0].upper() + text[1:]
-
-
-def pretty(value: Any) -> str:
-    """``value`` as JSON for people."""
-    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -34,10 +34,64 @@ function tick() {
 setInterval(tick, 1000);
 document.addEventListener("htmx:afterSettle", tick);
 
-const live = document.querySelector("[data-live]");
-let openedBefore = false;
+// A browser opens six connections to a host, and the stream of a page is one of them: a page that
+// nobody sees lets go of it, or the seventh tab would wait for ever.
+class Stream {
+  #source = null;
+  #listeners = [];
+
+  constructor(url) {
+    this.url = url;
+    this.look = () => (document.hidden ? this.#letGo() : this.#open());
+    document.addEventListener("visibilitychange", this.look);
+    this.look();
+  }
+
+  get readyState() {
+    return this.#source ? this.#source.readyState : EventSource.CONNECTING;
+  }
+
+  addEventListener(name, listener) {
+    this.#listeners.push([name, listener]);
+    this.#source?.addEventListener(name, listener);
+  }
+
+  removeEventListener(name, listener) {
+    this.#listeners = this.#listeners.filter((one) => one[0] !== name || one[1] !== listener);
+    this.#source?.removeEventListener(name, listener);
+  }
+
+  close() {
+    document.removeEventListener("visibilitychange", this.look);
+    this.#letGo();
+  }
+
+  #open() {
+    if (this.#source) return;
+    const source = new EventSource(this.url, { withCredentials: true });
+    this.#source = source;
+    source.onopen = (event) => this.onopen?.(event);
+    source.onerror = (event) => {
+      this.onerror?.(event);
+      if (source.readyState === EventSource.CLOSED) this.close(); // htmx makes another
+    };
+    this.#listeners.forEach(([name, listener]) => source.addEventListener(name, listener));
+  }
+
+  #letGo() {
+    this.#source?.close();
+    this.#source = null;
+  }
+}
+htmx.createEventSource = (url) => new Stream(url);
+
+// What somebody has opened stays open when its block is fetched again.
+Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => name !== "open" || node.localName !== "details";
+
+let openedBefore = document.hidden; // what happened before somebody looked at the page is not on it
 
 function show(state, text) {
+  const live = document.querySelector("[data-live]");
   if (live && live.dataset.state !== state) {
     live.dataset.state = state;
     live.textContent = text;
@@ -61,6 +115,15 @@ document.addEventListener("click", (event) => {
   field.value = preset.value;
   field.dispatchEvent(new Event("input", { bubbles: true }));
   field.focus();
+});
+
+// A second click of a double click does not do it a second time.
+const sentAt = new WeakMap();
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method !== "post") return;
+  if (Date.now() - (sentAt.get(form) ?? 0) < 2000) event.preventDefault();
+  else sentAt.set(form, Date.now());
 });
 
 const ownZone = document.querySelector("button[data-own-zone]");
