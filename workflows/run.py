@@ -17,6 +17,7 @@ from onthedot import duration
 from onthedot.engine import run_queue
 from onthedot.run import Attempt, Output, Run, RunStatus
 from onthedot.task import Action, Policies, PythonAction, TaskSpec
+from workflows.batches import Batches
 from workflows.in_flight import RunInFlight
 from workflows.retry import NotAgain, after_attempt
 
@@ -39,13 +40,18 @@ class RunHere(RunInFlight):
         spec: TaskSpec,
         report: Callable[[Run], None],
         after_success: AfterSuccess | None,
+        batches: Batches,
     ) -> None:
-        """With ``after_success`` its first attempt may write the final row itself."""
+        """With ``after_success`` its first attempt may write the final row itself.
+
+        Its attempts pass through ``batches``.
+        """
         super().__init__(order, max(order.due_at, workflow.now()), spec.follow_ups)
         self.spec = spec
         self.remark: str | None = None  # what its final row shall say
         self._task_id, self._version, self._report = task_id, version, report
         self._after_success = after_success
+        self._batches = batches
         self._attempts: list[Attempt] = []
         self._handle: workflow.ActivityHandle[Outcome] | None = None
         self._ended = False
@@ -157,6 +163,7 @@ class RunHere(RunInFlight):
         return outcome
 
     async def _executed(self, number: int, longest: timedelta) -> Outcome:
+        await self._batches.pass_through()
         if self._cancel_reason is not None:  # together with its order
             return _unheard_of(RunStatus.CANCELLED)
         policies, now = self.spec.policies, workflow.now()

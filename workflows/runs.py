@@ -12,6 +12,7 @@ from activities.messages import AfterSuccess, RunOrder
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskSpec, TaskState
 from workflows.apart import LostRuns, RunApart
+from workflows.batches import Batches
 from workflows.beside import Spawn
 from workflows.follow_ups import FollowUps
 from workflows.history import is_full, is_long
@@ -55,6 +56,7 @@ class Runs:
         self._carried = [RunApart(one, state.task_id, state.version) for one in state.apart]
         self._in_flight: dict[str, RunInFlight] = {run.order.run_id: run for run in self._carried}
         self._places: dict[str, Places] = {}  # of the runs in flight that have limits
+        self._batches = Batches()
         self._silent = SilentRuns(self._in_flight, spawn)
         self._lost = LostRuns(self._in_flight, spawn)
         #: Due again, once their cancellation has been heard.
@@ -103,9 +105,8 @@ class Runs:
         return not self.are_busy
 
     @property
-    def may_queue_more(self) -> bool:
-        """Whether there is room for another occurrence of an outage, which may be a long one."""
-        return len(self._state.queue) < _MOST_CAUGHT_UP
+    def in_queue(self) -> int:
+        return len(self._state.queue)
 
     @property
     def _going_on(self) -> int:
@@ -309,6 +310,7 @@ class Runs:
             state.spec,
             self._log.add,
             self._after_success() if _is_plain(order, state.spec) else None,
+            self._batches,
         )
         if state.spec.policies.limits:
             self._places[order.run_id] = Places(run, state.task_id, self._log.show_waiting)
@@ -379,7 +381,6 @@ _APART = "a run that begins beside others in a long history is made apart"
 _CAUGHT_UP_ROWS = "attempts write the rows of what is caught up"
 _LITTLE_ROOM = "what may wait is bounded"
 _COMES_BACK = "a run that is cancelled comes back with its task"
-_MOST_CAUGHT_UP = 100  # of an outage, at a time
 _BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
 
 

@@ -17,6 +17,7 @@ from activities.limits import TELL, TellOfPlace
 from activities.messages import RunOrder
 from onthedot.run import Run
 from workflows.backlog import KeepRows, keep
+from workflows.batches import Batches
 from workflows.beside import Beside
 from workflows.follow_ups import that_follow
 from workflows.log import waiting_row
@@ -37,7 +38,13 @@ class RunWorkflow:
         self._end: Run | None = None
         self._beside = Beside()
         self._run = RunHere(
-            asked.order, asked.task_id, asked.version, asked.spec, self._rows.append, None
+            asked.order,
+            asked.task_id,
+            asked.version,
+            asked.spec,
+            self._rows.append,
+            None,
+            Batches(),
         )
         limited = bool(asked.spec.policies.limits)
         self._places = Places(self._run, asked.task_id, self._show) if limited else None

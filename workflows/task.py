@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 from activities.apart import TELL_OF_RUN, TellOfRun
+from activities.catch_up import MOST_CAUGHT_UP
 from activities.limits import TELL, TellOfPlace
 from activities.messages import AfterSuccess, RunOrder
 from activities.plan import GRACE, Occurrence
@@ -23,6 +24,9 @@ from workflows.runs import DELETED, OVERLAP, Runs
 
 _KEPT_REQUESTS = 200
 _OWN_ROWS = "attempts write their rows"
+_FEWER_CAUGHT_UP = 100  # of an outage, in the queue, before the patch
+_MORE_CAUGHT_UP = "as many wait of an outage as of a pause"
+_ONE_AT_A_TIME = "rows are written or handed over, not both"
 _RECALLED_FIRST = "what is called back by a pause is heard of first"
 
 
@@ -130,8 +134,9 @@ class TaskWorkflow:
         to in time.
         """
         if occurrence.trigger is Trigger.CATCH_UP:
+            most = MOST_CAUGHT_UP if workflow.patched(_MORE_CAUGHT_UP) else _FEWER_CAUGHT_UP
             await workflow.wait_condition(
-                lambda: self._is_called_or_recalling() or self._runs.may_queue_more
+                lambda: self._is_called_or_recalling() or self._runs.in_queue < most
             )
             return
         certain_at = occurrence.due_at + min(self._runs.late_by, GRACE)
@@ -310,6 +315,9 @@ class TaskWorkflow:
         answered = workflow.all_handlers_finished
         called = await self._until(lambda: answered() and not self._log.is_writing)
         if called or self._runs.any_bound:
+            return
+        # What woke this may have woken the log's writer first, and it has the oldest rows now.
+        if self._log.is_writing and workflow.patched(_ONE_AT_A_TIME):
             return
         if self._log.is_too_long:
             await self._log.hand_over()

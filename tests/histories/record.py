@@ -35,15 +35,9 @@ Scenario = Callable[[Stage], Awaitable[None]]
 TASKS: Mapping[str, Scenario] = {
     name: play for name, play in vars(scenarios).items() if hasattr(play, "is_scenario")
 }
-#: The last is played as ``catch_up_all``, of which an installation may have the workflow write rows.
-AWAY = (
-    "log_away",
-    "catch_up_all",
-    "catch_up_latest",
-    "catch_up_none",
-    "catch_up_too_old",
-    "caught_up_by_attempts",
-)
+#: The first two are played alike: an installation may have either behind it.
+ALL_CAUGHT_UP = ("catch_up_all", "caught_up_by_attempts", "caught_up_in_turn")
+AWAY = ("log_away", "catch_up_latest", "catch_up_none", "catch_up_too_old", *ALL_CAUGHT_UP)
 UPKEEP = ("upkeep", "upkeep_failing", "upkeep_in_stretches")
 #: Histories of workflows that continue as new after a few events: they replay with ``SHORT``.
 CONTINUED_LIMIT = "limit_continued"
@@ -53,6 +47,7 @@ CONTINUED = (
     "continued_again",
     "continued_by_size",
     "continued_while_running",
+    "continued_while_writing",
     "upkeep_continued",
     "apart",
     "apart_again",
@@ -98,6 +93,8 @@ async def _play_outages(stage: Stage) -> None:
         await _upkeep(stage, "upkeep_failing", rounds=1)
     for name in ("catch_up_all", "caught_up_by_attempts"):
         await stage.register(name, scenarios.every(5), catch_up={"keep": "all"})
+    slow = scenarios.shell("sleep 1")
+    await stage.register("caught_up_in_turn", scenarios.every(2), slow, catch_up={"keep": "all"})
     await stage.register("catch_up_latest", scenarios.every(3), catch_up={"keep": "latest"})
     await stage.register("catch_up_none", scenarios.every(3), catch_up={"keep": "none"})
     window = {"keep": "all", "within": "14s"}
@@ -118,7 +115,7 @@ async def _recover(stage: Stage, name: str) -> None:
         return
     missed = any(run.status is scenarios.MISSED for run in rows)
     caught_up = any(run.trigger is scenarios.CATCH_UP for run in rows)
-    assert missed or name in ("catch_up_all", "caught_up_by_attempts"), rows
+    assert missed or name in ALL_CAUGHT_UP, rows
     assert caught_up or name == "catch_up_none", rows
     await stage.delete(name)
 
@@ -128,6 +125,7 @@ async def _play_continued(stage: Stage) -> None:
         async with stage.worker(), asyncio.TaskGroup() as playing:
             playing.create_task(scenarios.go_on(stage, "continued", "true"))
             playing.create_task(scenarios.go_on(stage, "continued_while_running", "sleep 2.7"))
+            playing.create_task(scenarios.go_on(stage, "continued_while_writing", "sleep 15"))
             long = f"true # {'x' * 3_000}"
             playing.create_task(scenarios.go_on(stage, "continued_by_size", long))
             playing.create_task(_upkeep(stage, "upkeep_continued", rounds=1))
@@ -218,8 +216,9 @@ async def record(stage: Stage, names: Sequence[str]) -> None:
         await _play_continued_limit(stage)
     if not names or set(APART) & set(names):
         await _play_apart(stage)
-    if not names:
+    if not names or set(AWAY) & set(names):
         await _play_outages(stage)
+    if not names or set(CONTINUED) & set(names) - {CONTINUED_LIMIT, *APART}:
         await _play_continued(stage)
     for name in names or BRANCHES:
         await _write(stage, name, FOLDER)
@@ -233,9 +232,7 @@ async def _record(database_url: str, temporal_address: str, names: Sequence[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", choices=[[], *TASKS, CONTINUED_LIMIT, *APART], metavar="NAME"
-    )
+    parser.add_argument("names", nargs="*", choices=[[], *BRANCHES], metavar="NAME")
     names = parser.parse_args().names
     logging.basicConfig(level=logging.WARNING)
     with (

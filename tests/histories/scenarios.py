@@ -477,6 +477,16 @@ async def backfilled_at_once(stage: Stage) -> None:
 
 
 @scenario
+async def backfilled_in_batches(stage: Stage) -> None:
+    """More at once than are sent off with one workflow task."""
+    task_id = await stage.register("backfilled_in_batches", {"kind": "cron", "cron": "0 * * * *"})
+    now = datetime.now(UTC)
+    await stage.registration.backfill(task_id, now - timedelta(hours=20), now, by=BY, at_once=20)
+    await stage.wait_for(task_id, SUCCEEDED, count=20)
+    await stage.delete(task_id)
+
+
+@scenario
 async def cancelled(stage: Stage) -> None:
     """One that goes on, and one that waits for it."""
     task_id = await stage.register("cancelled", every(3600), shell("sleep 30"), overlap="queue_all")

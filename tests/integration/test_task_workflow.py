@@ -13,12 +13,13 @@ from activities.messages import RunOrder
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger, requested_run_id
 from onthedot.schedule import times
-from onthedot.task import CronSchedule, FollowUps, OnceSchedule, TaskState
+from onthedot.task import CronSchedule, FollowUps, HttpAction, OnceSchedule, TaskState
 from tests.running import BAD, GOOD, TASK, Play, Stage, every, lasting, sent_first
 from tests.services import assert_eventually
 from workflows import history as history_module
 from workflows import log as log_module
 from workflows.messages import KeepTask
+from workflows.runs import OVERLAP
 
 
 async def test_a_one_time_task_runs_once_and_is_finished(on_stage: Stage) -> None:
@@ -57,9 +58,6 @@ async def test_a_cron_task_fires_at_each_due_time_once(
     done = [run for run in on_stage.log.rows() if run.due_at <= minutes[-1]]
     assert [run.due_at for run in done] == due
     assert {run.status for run in done} == {RunStatus.SUCCEEDED}
-
-
-OVERLAP = "overlap: the run before it went on"
 
 
 async def test_skip_leaves_out_what_is_due_while_a_run_goes_on(on_stage: Stage) -> None:
@@ -661,6 +659,47 @@ async def test_rows_that_are_too_many_to_be_carried_along_are_kept_elsewhere(
     assert [run.run_id for run in on_stage.log.rows()][: len(due)] == due
     assert {one.run_id for one in on_stage.followed} >= set(due)
     assert len(on_stage.followed) == len({one.run_id for one in on_stage.followed})
+
+
+@pytest.mark.usefixtures("short_histories")
+async def test_rows_are_not_handed_over_while_they_are_written(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a run that filled the history wakes those who do the one and the other."""
+    monkeypatch.setattr(log_module, "_CARRIED", 5)
+    monkeypatch.setattr(log_module, "_RECORDED_AT_ONCE", 5)
+    on_stage.scripted(lasting(minutes=15))
+    async with on_stage.worker(), on_stage.upkeep():
+        await on_stage.start(every("10s", on_stage.began))
+        await on_stage.minutes(17)
+    due = on_stage.expected_ids(on_stage.begins_after(16.5))
+    assert [run.run_id for run in on_stage.log.rows()][: len(due)] == due
+
+
+async def test_many_large_runs_are_sent_off_in_batches(on_stage: Stage) -> None:
+    """The engine refuses an answer of more than 4 MiB, and the task would be stuck for ever."""
+    large = HttpAction(url="http://127.0.0.1/", method="POST", body="x" * 60_000)
+    on_stage.spec = on_stage.spec.model_copy(update={"action": large})
+    on_stage.scripted(then=lasting(seconds=30))
+    async with on_stage.worker():
+        await on_stage.start(every("1h", on_stage.began))
+        await on_stage.ask("past", *backfill(on_stage, *range(-100, 0)), at_once=100)
+        await on_stage.minutes(2)
+    assert on_stage.most_at_once == 100
+    assert len(on_stage.log.rows()) == 100
+
+
+async def test_what_is_due_after_a_long_outage_does_not_wait_for_what_it_left(
+    on_stage: Stage,
+) -> None:
+    on_stage.scripted(then=lasting(seconds=70))
+    await on_stage.start(policies={"catch_up": {"keep": "all"}})
+    await on_stage.minutes(120.5)
+    async with on_stage.worker():
+        await on_stage.minutes(130.5)
+    seen = {minutes: (status, reason) for minutes, status, reason in on_stage.seen()}
+    assert [seen[minutes][0] for minutes in range(1, 8)] == ["succeeded"] * 7
+    assert [seen[minutes] for minutes in range(122, 131)] == [("skipped", OVERLAP)] * 9
 
 
 @pytest.mark.usefixtures("short_histories")
