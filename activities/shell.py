@@ -21,6 +21,7 @@ _GRACE = 5.0  # seconds between TERM and KILL
 _SETTLING = 2.0  # that children get to end by themselves once the process has
 _POLL = 0.02
 _PIECE = 64 * 1024  # bytes, what a pipe holds
+_PIECES = 4  # for one look: all of the worker waits for it
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # All that a process gets of the worker's environment.
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -136,9 +137,13 @@ class _PipeReader:
         asyncio.get_running_loop().add_reader(descriptor, self._read)
 
     def is_at_end(self) -> bool:
-        """Whether all of the writers have closed it, or are gone."""
-        while self._read():
-            pass
+        """Whether all of the writers have closed it, or are gone.
+
+        A few pieces are taken to see that: some write as fast as they are read.
+        """
+        for _ in range(_PIECES):
+            if not self._read():
+                break
         return not self._open
 
     def drain(self) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from activities import shell
+from activities.output import OutputCapture
 from onthedot.run import RunStatus
 from onthedot.settings import PREFIX, RUN_VARIABLES
 from tests.attempts import SHUTDOWN, Bench, bench, order
@@ -217,6 +219,27 @@ async def test_all_of_the_output_is_there_when_a_child_writes_last(executing: Be
     outcome = await executing.execute(order("shell", script="(sleep 0.3; echo last) & echo first"))
     assert outcome.output.text == "first\nlast\n"
     assert outcome.result == {"exit_code": 0}
+
+
+async def test_a_process_that_writes_as_fast_as_it_is_read_holds_up_nothing_else(
+    executing: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "_SETTLING", 0.5)
+    write = OutputCapture.write
+
+    def slowly(output: OutputCapture, piece: bytes | str) -> None:
+        time.sleep(0.01)  # the pipe is full again
+        write(output, piece)
+
+    monkeypatch.setattr(OutputCapture, "write", slowly)
+    going = executing.start(order("shell", script="timeout 5 cat /dev/zero &"))
+    loop, longest = asyncio.get_running_loop(), 0.0
+    while not going.done():
+        begun = loop.time()
+        await asyncio.sleep(0.01)
+        longest = max(longest, loop.time() - begun)
+    assert (await going).result == {"exit_code": 0, "left_behind": True}
+    assert longest < 1  # hundredths where nothing else runs
 
 
 async def test_a_flood_is_kept_within_bounds(executing: Bench) -> None:
