@@ -29,6 +29,7 @@ _MOST_ENTRIES = 500
 _WITHIN_SECONDS = 3.0
 _BETWEEN_LOOKS = 0.5  # whether Postgres is back
 _TOLD_TASKS = 50
+_OUTPUTS_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,8 @@ class RunLog:
         self._flusher: asyncio.Task[None] | None = None
         self._months: set[tuple[int, int]] = set()
         self._is_away = False
+        # Output is best effort: it leaves the pool to claims and to the flusher.
+        self._output_turns = asyncio.Semaphore(_OUTPUTS_AT_ONCE)
         metrics.BACKLOG.labels("flusher").set_function(
             lambda: sum(len(entry.runs) for entry in self._entries)
         )
@@ -134,7 +137,10 @@ class RunLog:
     async def append_output(
         self, run_id: str, due_at: datetime, attempt: int, position: int, chunk: str
     ) -> None:
-        """Keep a piece of output that starts ``position`` bytes after the output's start."""
+        """Keep a piece of output that starts ``position`` bytes after the output's start.
+
+        It waits for its turn; what is said meanwhile had better be in the next piece.
+        """
         values = {
             "run_id": run_id,
             "due_at": due_at,
@@ -142,7 +148,7 @@ class RunLog:
             "position": position,
             "chunk": chunk,
         }
-        async with connection(self._pool) as conn:
+        async with self._output_turns, connection(self._pool) as conn:
             await conn.execute(SQL["append_output"], values)
 
     async def _flush_for_ever(self) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from onthedot.database import runs, tasks
-from onthedot.database.pool import Pool, connection, open_pool
+from onthedot.database.pool import Pool, connection, open_pool, transaction
 from onthedot.database.run_log import Progress, RunLog
 from onthedot.database.tasks import Change
 from onthedot.errors import DatabaseUnavailable, NotFound
@@ -302,6 +302,26 @@ async def test_in_one_flush_the_word_of_the_workflow_counts(log: RunLog, pool: P
     )
     told = await task(pool)
     assert (told.next_due_at, told.state, told.run_count) == (None, TaskState.PAUSED, 2)
+
+
+async def test_output_that_is_slow_to_be_kept_holds_up_no_row_and_no_claim(
+    log: RunLog, pool: Pool
+) -> None:
+    await log.write([run(0)])  # its month is made
+    async with transaction(pool) as conn:
+        await conn.execute("LOCK TABLE run_output IN SHARE MODE")
+        said = [
+            asyncio.create_task(log.append_output(run(0).run_id, DUE, 1, number, "x"))
+            for number in range(50)
+        ]
+        await asyncio.sleep(0)  # all of them have begun
+        async with asyncio.timeout(2):
+            await log.write([run(1)])
+            assert await log.claim(run(2, RunStatus.RUNNING))
+        assert not any(one.done() for one in said)
+    await asyncio.gather(*said)
+    async with connection(pool) as conn:
+        assert await runs.get_output(conn, run(0)) == "x" * 50
 
 
 async def test_a_run_that_ended_is_found(log: RunLog) -> None:
