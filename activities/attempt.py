@@ -105,6 +105,8 @@ class Executor:
             )
             watch.started(running.started_at)
             pulse.say(*begun())
+            if refused := await self._claimed_before(running):
+                return refused
             outcome = await self._start(running)
             if watch.remark:
                 outcome = replace(outcome, remark=watch.remark)
@@ -136,17 +138,32 @@ class Executor:
         self._processes.close()
         self._functions.close()
 
-    async def _start(self, running: Running) -> Outcome:
+    async def _claimed_before(self, running: Running) -> Outcome | None:
+        """How a run ended that another worker had claimed; None where it is to start here."""
         order = running.order
         # A workflow is not claimed: its id already makes it start once, and be found again.
-        if order.delivery == "at_most_once" and order.action.kind != "workflow":
-            try:
-                ours = await self._claim(running)
-            except asyncio.CancelledError:
-                return self._stopped_before_start(order)
-            if not ours:
-                return self._not_started(order, RunStatus.FAILED, "worker lost")
-            running.started_at = now()
+        if order.delivery != "at_most_once" or order.action.kind == "workflow":
+            return None
+        try:
+            if not await self._claim(running):
+                return await self._end_elsewhere(order)
+        except asyncio.CancelledError:
+            return self._stopped_before_start(order)
+        running.started_at = now()
+        return None
+
+    async def _end_elsewhere(self, order: ExecuteAttempt) -> Outcome:
+        try:
+            known = await self._own_rows.find(order)
+        except Exception as error:  # it may have succeeded: to be asked again, as after a loss
+            raise ApplicationError(
+                f"the log cannot be reached to see how the run ended: {error}",
+                type="NotClaimed",
+                next_retry_delay=timedelta(seconds=1),
+            ) from error
+        return known or self._not_started(order, RunStatus.FAILED, "worker lost")
+
+    async def _start(self, running: Running) -> Outcome:
         showing = Showing(self._live_log, running, self._worker, self._keep)
         try:
             ended = await self._perform(running)

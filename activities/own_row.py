@@ -57,7 +57,10 @@ class OwnRows:
         return replace(outcome, is_recorded=True)
 
     async def found(self, order: ExecuteAttempt) -> Outcome | None:
-        """How the run has succeeded at a worker that was lost when it had written the row."""
+        """How the run has succeeded at a worker that was lost when it had written the row.
+
+        It is not looked for longer than a moment.
+        """
         if order.after_success is None:
             return None
         try:
@@ -66,6 +69,15 @@ class OwnRows:
         except Exception as error:  # whatever it is, at least once means to run it
             _tell(f"{order.run_id} is run again without a look into the log", error)
             return None
+        return await self._heard_of(order, run)
+
+    async def find(self, order: ExecuteAttempt) -> Outcome | None:
+        """The same, with the log's own patience; raise when it cannot be reached."""
+        if order.after_success is None:
+            return None
+        return await self._heard_of(order, await self._log.find_ended(order.run_id))
+
+    async def _heard_of(self, order: ExecuteAttempt, run: Run | None) -> Outcome | None:
         if run is None or run.status is not RunStatus.SUCCEEDED or run.finished_at is None:
             return None
         with contextlib.suppress(Exception):  # a remark is not worth running it again

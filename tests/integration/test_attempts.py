@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from activities import attempt, instant, own_row, pulse
 from activities import rush as rush_module
 from activities.action import Ended, Running, now
-from activities.messages import AfterSuccess, Outcome
+from activities.messages import AfterSuccess, ExecuteAttempt, Outcome
 from onthedot.errors import DatabaseUnavailable
 from onthedot.run import Output, Run, RunStatus
 from onthedot.task import CatchUp
@@ -510,6 +510,47 @@ async def test_at_most_once_does_not_run_again_what_a_lost_worker_had_claimed(
     assert again.error == "worker lost"
     assert again.started_at is None
     assert not again.may_retry
+
+
+@pytest.fixture
+async def unheard_of(executing: Bench) -> tuple[ExecuteAttempt, Outcome]:
+    """A run whose worker was lost as its row was written; at first the log is not seen to have it."""
+    wanted = python("mark", delivery="at_most_once", after_success=and_then())
+    outcome = await executing.execute(wanted)
+    executing.environment.info = replace(executing.environment.info, attempt=2)
+    executing.log.troubles = [DatabaseUnavailable()]
+    return wanted, outcome
+
+
+async def test_at_most_once_has_succeeded_where_a_lost_worker_had_written_that(
+    executing: Bench, unheard_of: tuple[ExecuteAttempt, Outcome]
+) -> None:
+    wanted, outcome = unheard_of
+    assert await executing.execute(wanted) == outcome
+    assert started == [""]
+    assert len(executing.log.recorded) == 1
+    assert executing.log.remarks == [(wanted.run_id, own_row.HEARD_LATE)]
+
+
+async def test_at_most_once_has_not_failed_while_the_log_does_not_say_how_it_ended(
+    executing: Bench,
+    unheard_of: tuple[ExecuteAttempt, Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted, outcome = unheard_of
+
+    async def away(_: str) -> Run | None:
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(executing.log, "find_ended", away)
+        executing.log.troubles.clear()
+        with pytest.raises(ApplicationError) as raised:
+            await executing.execute(wanted)
+    assert raised.value.type == "NotClaimed"
+    executing.environment.info = replace(executing.environment.info, attempt=3)
+    assert await executing.execute(wanted) == outcome
+    assert started == [""]
 
 
 async def test_at_most_once_does_not_start_what_it_cannot_claim(executing: Bench) -> None:
