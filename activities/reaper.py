@@ -11,27 +11,35 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 
 class Reaper:
-    """The worker's end of the pipe."""
+    """The worker's end of the pipe. It may be told from any thread."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: set[int] = set()
 
     def watch(self, group: int) -> None:
         """Kill the process group ``group`` when this process ends without ``forget``."""
-        self._groups.add(group)
-        self._tell(f"+{group}\n")
+        with self._lock:
+            self._groups.add(group)
+            self._tell(f"+{group}\n")
 
     def forget(self, group: int) -> None:
         """The group has ended."""
-        self._groups.discard(group)
-        self._tell(f"-{group}\n")
+        with self._lock:
+            self._groups.discard(group)
+            self._tell(f"-{group}\n")
 
     def start(self) -> None:
         """Start the process that watches, unless it runs."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
         self.close()  # it was killed
@@ -48,11 +56,12 @@ class Reaper:
 
     def close(self) -> None:
         """End the process that watches; it kills what is left."""
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-            self._process.wait()
-            self._process = None
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    self._process.stdin.close()
+                self._process.wait()
+                self._process = None
 
     def _tell(self, line: str) -> None:
         if self._process is not None and self._process.stdin is not None:

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from activities.action import SUCCEEDED, Ended, Running, failed
 from activities.messages import ExecuteAttempt
 from activities.output import OutputCapture
 from activities.reaper import Reaper
+from activities.threads import Call, Threads
 from onthedot.errors import FieldError
 from onthedot.settings import Settings
 from onthedot.task import ShellAction
@@ -22,9 +24,12 @@ _SETTLING = 2.0  # that children get to end by themselves once the process has
 _POLL = 0.02
 _PIECE = 64 * 1024  # bytes, what a pipe holds
 _PIECES = 4  # for one look: all of the worker waits for it
+_IDLE_THREADS = 4
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # All that a process gets of the worker's environment.
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+
+_Process = subprocess.Popen[bytes]
 
 
 class Processes:
@@ -33,6 +38,8 @@ class Processes:
     def __init__(self, settings: Settings) -> None:
         self._allowed = settings.shell
         self._reaper = Reaper()
+        self._threads = Threads(_IDLE_THREADS)
+        self._undoing: set[asyncio.Task[None]] = set()
 
     async def perform(self, running: Running) -> Ended:
         """Run the process until it and its group have ended.
@@ -47,13 +54,13 @@ class Processes:
         read_end, write_end = os.pipe()
         output = _PipeReader(read_end, running.output)
         try:
-            process = _start(action, running.order, write_end)
+            process = await self._started(action, running, write_end)
         except (OSError, ValueError) as error:
             output.close()
             return failed(f"the process cannot be started: {error}")
-        finally:
-            os.close(write_end)
-        self._reaper.watch(process.pid)
+        except asyncio.CancelledError:
+            output.close()
+            raise
         group = _Group(process)
         try:
             await group.leader_ends()
@@ -69,13 +76,55 @@ class Processes:
 
     def close(self) -> None:
         """End what is left, which is nothing once all runs have ended."""
+        self._threads.close()
         self._reaper.close()
+
+    async def _started(self, action: ShellAction, running: Running, output: int) -> _Process:
+        """The process; raise OSError or ValueError when it cannot be started.
+
+        That is done in a thread: its folder or program may be on a file system that hangs. Whoever
+        stops waiting for it has it ended.
+        """
+        try:
+            starting = self._threads.call(partial(self._start, action, running.order, output))
+        except RuntimeError as error:  # there can be no more threads
+            os.close(output)
+            raise OSError(str(error)) from error
+        try:
+            process: _Process = await starting.result()
+        except asyncio.CancelledError:
+            await self._undo(starting, running)
+            raise
+        return process
+
+    def _start(self, action: ShellAction, order: ExecuteAttempt, output: int) -> _Process:
+        try:
+            process = _start(action, order, output)
+        finally:
+            os.close(output)
+        self._reaper.watch(process.pid)  # before anything else: this worker may be killed
+        return process
+
+    async def _undo(self, starting: Call, running: Running) -> None:
+        """End the process once it is started, however late; wait a moment for that."""
+        undoing = asyncio.create_task(self._end_once_started(starting))
+        self._undoing.add(undoing)
+        undoing.add_done_callback(self._undoing.discard)
+        done, _ = await asyncio.wait({undoing}, timeout=2 * _GRACE)
+        if not done:
+            running.remark = "its process is still being started, and will be ended then"
+
+    async def _end_once_started(self, starting: Call) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it could not be started
+            process = await starting.result()
+            await _Group(process).end()
+            self._reaper.forget(process.pid)
 
 
 class _Group:
     """A process, and all that it starts and that stays in its process group."""
 
-    def __init__(self, leader: subprocess.Popen[bytes]) -> None:
+    def __init__(self, leader: _Process) -> None:
         self._leader = leader
 
     async def leader_ends(self) -> None:
@@ -175,7 +224,7 @@ class _PipeReader:
         return True
 
 
-def _start(action: ShellAction, order: ExecuteAttempt, output: int) -> subprocess.Popen[bytes]:
+def _start(action: ShellAction, order: ExecuteAttempt, output: int) -> _Process:
     """The process; raise OSError or ValueError when it cannot be started."""
     argv = list(action.command) if action.command else ["/bin/sh", "-c", action.script or ""]
     if not Path(argv[0]).is_absolute():

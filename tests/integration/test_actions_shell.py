@@ -5,8 +5,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from activities import shell
 from activities.output import OutputCapture
 from onthedot.run import RunStatus
 from onthedot.settings import PREFIX, RUN_VARIABLES
+from onthedot.task import ShellAction
 from tests.attempts import SHUTDOWN, Bench, bench, order
 from tests.services import is_alive
 
@@ -114,6 +116,68 @@ async def test_what_cannot_be_started_fails(executing: Bench, action: dict[str, 
     assert outcome.status is RunStatus.FAILED
     assert outcome.error is not None
     assert "cannot be started" in outcome.error
+    assert open_files() <= open_before + 1  # the reaper's pipe
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Processes that start in / wait for this event, as on a file system that hangs."""
+    start, answers = shell._start, threading.Event()
+
+    def slow_to_start(action: ShellAction, *given: Any) -> Any:
+        if action.cwd == "/":
+            answers.wait(5)
+        return start(action, *given)
+
+    monkeypatch.setattr(shell, "_start", slow_to_start)
+    yield answers
+    answers.set()
+
+
+async def test_a_process_that_is_slow_to_start_holds_up_only_its_run(
+    executing: Bench, hung: threading.Event
+) -> None:
+    slow = executing.start(order("shell", script="pwd", cwd="/"))
+    await asyncio.sleep(0)
+    begun = time.monotonic()
+    assert (await executing.execute(order("shell", script="true"))).status is RunStatus.SUCCEEDED
+    assert time.monotonic() - begun < 4
+    assert not slow.done()
+    hung.set()
+    assert (await slow).output.text == "/\n"
+
+
+async def test_a_process_that_starts_as_its_run_is_cancelled_is_ended(
+    executing: Bench, hung: threading.Event, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    going = executing.start(order("shell", script=f"echo $$ > {pids}; sleep 600", cwd="/"))
+    asyncio.get_running_loop().call_later(0.3, hung.set)
+    await asyncio.sleep(0.1)
+    executing.environment.cancel()
+    assert (await going).status is RunStatus.CANCELLED
+    assert not any(map(is_alive, pids_in(pids, 1) or []))
+    assert not executing.executor._processes._reaper._groups
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_process_that_starts_long_after_its_run_is_over_is_ended(
+    executing: Bench,
+    hung: threading.Event,
+    tmp_path: Path,
+    assert_eventually: Callable[..., Any],
+) -> None:
+    pids, open_before = tmp_path / "pids", open_files()
+    script = f"trap 'echo $$ > {pids}' TERM; while :; do sleep 0.05; done"
+    outcome = await executing.execute(order("shell", script=script, cwd="/", timeout=0.2))
+    assert outcome.status is RunStatus.TIMED_OUT
+    assert outcome.error is not None
+    assert outcome.error.endswith("its process is still being started, and will be ended then")
+    hung.set()
+    processes = executing.executor._processes
+    await assert_eventually(lambda: not processes._undoing)
+    assert not processes._reaper._groups
+    assert not any(map(is_alive, pids_in(pids, 1) or []))
     assert open_files() <= open_before + 1  # the reaper's pipe
 
 
