@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from temporalio.service import RPCError
 
@@ -18,6 +19,8 @@ from onthedot.settings import Settings
 from onthedot.task import Task, TaskState
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 #: What is younger than this may still be on its way from the process that stored it.
 _SETTLED = timedelta(seconds=5)
@@ -43,17 +46,13 @@ class Upkeep:
         ``alive`` is called as the work goes on. Raise DatabaseUnavailable.
         """
         before = datetime.now(UTC) - _SETTLED
-        sent = 0
-        async for page in self._pages(
-            lambda conn, after: tasks.not_in_step(conn, before=before, after=after, limit=_PAGE)
-        ):
-            sent += await self._apply(page, alive)
-        async with connection(self._pool) as conn:
-            requests = await tasks.requests_not_sent(conn, before=before, limit=_PAGE)
-        for request in requests:
-            alive()
-            sent += await _sparing_others(request.task_id, self._send(request))
-        return sent
+        # at once: each that the engine does not take costs seconds, and neither may wait for all
+        changes = asyncio.create_task(self._send_changes(before, alive))
+        try:
+            return await self._send_requests(before, alive) + await changes
+        finally:
+            changes.cancel()
+            await asyncio.gather(changes, return_exceptions=True)
 
     async def compare(self, alive: Callable[[], None]) -> int:
         """Hold all tasks against the open workflows; how many tasks were sent again.
@@ -133,25 +132,79 @@ class Upkeep:
                 return
             after = page[-1].id
 
+    async def _send_changes(self, before: datetime, alive: Callable[[], None]) -> int:
+        sent = 0
+        async for page in self._pages(
+            lambda conn, after: tasks.not_in_step(conn, before=before, after=after, limit=_PAGE)
+        ):
+            sent += await self._apply(page, alive)
+        return sent
+
     async def _apply(self, found: Sequence[Task], alive: Callable[[], None]) -> int:
-        places = asyncio.Semaphore(_AT_ONCE)
+        async def apply(task: Task) -> int:
+            alive()
+            return await _sparing_others(task.id, self._registration.apply_again(task))
 
-        async def apply(task: Task) -> bool:
-            async with places:
-                alive()
-                return await _sparing_others(task.id, self._registration.apply_again(task))
+        return await _some_at_once(apply, found)
 
-        return sum(await asyncio.gather(*map(apply, found)))
+    async def _send_requests(self, before: datetime, alive: Callable[[], None]) -> int:
+        """Send what was asked of tasks, of each task in order until one is not taken."""
+        stuck: set[str] = set()  # tasks whose other requests are left to the next round
+
+        async def send(request: tasks.Request) -> bool:
+            is_sent = await self._send(request)
+            if not is_sent:
+                stuck.add(request.task_id)
+            return is_sent
+
+        async def send_in_order(requests: Sequence[tasks.Request]) -> int:
+            sent = 0
+            for request in requests:
+                if request.task_id not in stuck:
+                    alive()
+                    sent += await _sparing_others(request.task_id, send(request))
+            return sent
+
+        sent, after = 0, None
+        while True:
+            async with connection(self._pool) as conn:
+                page = await tasks.requests_not_sent(conn, before=before, after=after, limit=_PAGE)
+            sent += await _some_at_once(send_in_order, _by_task(page))
+            if len(page) < _PAGE:
+                return sent
+            after = page[-1]
 
     async def _send(self, request: tasks.Request) -> bool:
         """Send a request again, unless its runs show that it was taken."""
-        if request.kind != "cancel":
-            async with connection(self._pool) as conn:
+        async with connection(self._pool) as conn:
+            if request.kind != "cancel":
                 runs = await log.some_runs(conn, request.run_ids)
                 if all(run.status is not RunStatus.WAITING for run in runs):
                     await tasks.mark_sent(conn, request.id)
                     return True
+            task = await tasks.get_task(conn, request.task_id)
+        # a change that was made before must not come after it
+        if not task.in_step and not await self._registration.apply_again(task):
+            return False
         return await self._registration.send(request)
+
+
+def _by_task(requests: Iterable[tasks.Request]) -> list[list[tasks.Request]]:
+    found: dict[str, list[tasks.Request]] = {}
+    for one in requests:
+        found.setdefault(one.task_id, []).append(one)
+    return list(found.values())
+
+
+async def _some_at_once(do: Callable[[Item], Awaitable[int]], items: Iterable[Item]) -> int:
+    """Do it for all, some at the same time; the sum of what it returns."""
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(item: Item) -> int:
+        async with places:
+            return await do(item)
+
+    return sum(await asyncio.gather(*map(one, items)))
 
 
 async def _sparing_others(task_id: str, work: Awaitable[bool]) -> bool:

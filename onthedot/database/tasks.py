@@ -293,8 +293,14 @@ async def mark_sent(conn: Connection, request_id: str) -> None:
     await conn.execute(_SQL["mark_sent"], {"id": request_id})
 
 
-async def requests_not_sent(conn: Connection, *, before: datetime, limit: int) -> list[Request]:
-    cursor = await conn.execute(_SQL["requests_not_sent"], {"before": before, "limit": limit})
+async def requests_not_sent(
+    conn: Connection, *, before: datetime, after: Request | None = None, limit: int
+) -> list[Request]:
+    """What was asked before ``before`` and the engine has not taken, the oldest first, past ``after``."""
+    at, at_id = (after.created_at, after.id) if after else (None, None)
+    cursor = await conn.execute(
+        _SQL["requests_not_sent"], {"before": before, "at": at, "at_id": at_id, "limit": limit}
+    )
     return [_read_request(row) for row in await cursor.fetchall()]
 
 

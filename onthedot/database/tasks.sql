@@ -109,8 +109,10 @@ SELECT * FROM requests WHERE id = %(id)s;
 UPDATE requests SET sent_at = now() WHERE id = %(id)s AND sent_at IS NULL;
 
 -- name: requests_not_sent
-SELECT * FROM requests WHERE sent_at IS NULL AND created_at < %(before)s
-ORDER BY created_at LIMIT %(limit)s;
+SELECT * FROM requests
+WHERE sent_at IS NULL AND created_at < %(before)s
+  AND (%(at)s::timestamptz IS NULL OR (created_at, id) > (%(at)s::timestamptz, %(at_id)s::text))
+ORDER BY created_at, id LIMIT %(limit)s;
 
 -- name: unsent_with_run
 SELECT * FROM requests

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from onthedot import worker
 from onthedot.database import tasks
 from onthedot.database.pool import connection
 from onthedot.engine import UPKEEP_WORKFLOW_ID
-from onthedot.errors import TaskExists
+from onthedot.errors import EngineUnavailable, TaskExists
 from onthedot.registration import Registration
 from onthedot.run import RunStatus
 from onthedot.task import CatchUp, Task, TaskRegistration, TaskState
@@ -242,6 +243,128 @@ async def test_a_request_whose_workflow_ended_as_it_was_told_is_sent_again(
     async with stage.worker():
         assert await assert_eventually(lambda: _reconcile(stage), within=20) == 1
         await stage.wait_for(task_id, RunStatus.SUCCEEDED)
+        await stage.delete(task_id)
+
+
+async def _asked(stage: Stage, task_id: str, times: int = 1) -> list[str]:
+    """Runs that are asked for, and of which the engine has not been told."""
+    storing = stage.registration.storing_only()
+    return [(await storing.trigger(task_id, by=BY)).run_id for _ in range(times)]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the engine is told from now on: task and run. Tasks of the name ``stuck`` take nothing."""
+    told: list[tuple[str, str]] = []
+    start_runs = TaskWorkflows.start_runs
+
+    async def tell(self: TaskWorkflows, task: Task, request: tasks.Request) -> bool:
+        told.append((task.id, request.run_ids[0]))
+        if task.id.startswith("stuck"):
+            await asyncio.sleep(1)
+            raise EngineUnavailable
+        return await start_runs(self, task, request)
+
+    monkeypatch.setattr(TaskWorkflows, "start_runs", tell)
+    return told
+
+
+async def test_requests_that_are_not_taken_keep_no_other_from_its_turn(
+    stage: Stage, sent: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onthedot.upkeep._PAGE", 4)
+    stuck = [await stage.register(f"stuck-{_id()}", every(3600)) for _ in range(6)]
+    good = await stage.register(_id(), every(3600))
+    for task_id in (*stuck, *stuck, good):
+        await _asked(stage, task_id)
+    async with stage.worker():
+        began = time.monotonic()
+        assert await _reconcile(stage) == 1
+        assert time.monotonic() - began < 5
+        assert await _is_sent(stage, good)
+        # of each stuck task one was tried
+        assert sorted(task_id for task_id, _ in sent) == sorted([*stuck, good])
+        await stage.delete(good)
+
+
+async def test_what_was_asked_of_a_task_is_sent_in_order_one_after_the_other(
+    stage: Stage, sent: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onthedot.upkeep._PAGE", 2)
+    task_id = await stage.register(_id(), every(3600), overlap="queue_all")
+    runs = await _asked(stage, task_id, 5)
+    async with stage.worker():
+        assert await _reconcile(stage) == 5
+        assert sent == [(task_id, run_id) for run_id in runs]
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED, count=5)
+        await stage.delete(task_id)
+
+
+async def test_a_request_that_is_refused_holds_up_no_other_of_its_task(
+    stage: Stage, sent: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = await stage.register(_id(), every(3600))
+    first, second = await _asked(stage, task_id, 2)
+    tell = TaskWorkflows.start_runs
+
+    async def refuse_first(self: TaskWorkflows, task: Task, request: tasks.Request) -> bool:
+        if request.run_ids == [first]:
+            raise RPCError("refused", RPCStatusCode.INVALID_ARGUMENT, b"")
+        return await tell(self, task, request)
+
+    monkeypatch.setattr(TaskWorkflows, "start_runs", refuse_first)
+    async with stage.worker():
+        assert await _reconcile(stage) == 1
+        assert sent == [(task_id, second)]
+        await stage.delete(task_id)
+
+
+async def test_changes_that_are_not_taken_do_not_hold_requests_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = await stage.register(_id(), every(3600))
+    good = await stage.register(_id(), every(3600))
+    for task_id in (stuck, good):
+        await _marked(stage, task_id)
+    await stage.registration.storing_only().pause(stuck, by=BY)
+    await _asked(stage, good)
+
+    async def hang(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(TaskWorkflows, "apply", hang)
+    async with stage.worker():
+        round_ = asyncio.create_task(_reconcile(stage))
+        await assert_eventually(lambda: _is_sent(stage, good), within=20)
+        assert not round_.done()
+        round_.cancel()
+        monkeypatch.undo()
+        await stage.delete(good)
+
+
+async def test_a_request_does_not_overtake_the_change_before_it(
+    stage: Stage, sent: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = await stage.register(_id(), every(3600))
+    await _marked(stage, task_id)
+    task = await stage.task(task_id)
+    await stage.registration.storing_only().revise(
+        task_id, task.spec.model_copy(update={"name": "revised"}), by=BY
+    )
+    await _asked(stage, task_id)
+    apply = TaskWorkflows.apply
+
+    async def apply_slowly(self: TaskWorkflows, task: Task, *, again: bool = False) -> None:
+        await asyncio.sleep(0.5)
+        await apply(self, task, again=again)
+        sent.append((task_id, "the change"))
+
+    monkeypatch.setattr(TaskWorkflows, "apply", apply_slowly)
+    async with stage.worker():
+        assert await _reconcile(stage) == 2
+        assert sent[0] == (task_id, "the change")
+        (run,) = await stage.wait_for(task_id, RunStatus.SUCCEEDED)
+        assert run.task_version == 2
         await stage.delete(task_id)
 
 
