@@ -158,8 +158,11 @@ class TaskWorkflows:
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise EngineUnavailable("no worker took the change in time") from error
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False
+            match error.status:
+                case RPCStatusCode.NOT_FOUND:
+                    return False
+                case RPCStatusCode.FAILED_PRECONDITION:  # it is suspended, or has had too many
+                    raise EngineUnavailable(f"no change is taken now: {error.message}") from error
             raise translate(error) from error
         return True
 

@@ -60,6 +60,9 @@ SETTINGS: Mapping[str, int | bool | str] = {
     # their instant need none.
     "frontend.WorkerCommandsEnabled": True,
     "system.enableCancelActivityWorkerCommand": True,
+    # So many changes and requests a workflow takes until it continues as new; more are refused. A
+    # busy one does that after 20,000 events, which may be more than the 2,000 by default.
+    "history.maxTotalUpdates": 4000,
     # A worker that hangs answers no ping. Its open polls would be given tasks for another minute.
     "frontend.keepAliveTime": "2s",
     "frontend.keepAliveTimeout": "2s",

@@ -74,6 +74,8 @@ async def test_code_that_does_not_fit_suspends_a_task_until_it_is_taken_back(
         assert "This task is suspended" in page.text and "onthedot replay" in page.text
         said = (await web("GET", "/api/v1/tasks/steady/explain")).json
         assert "suspended" in [one["code"] for one in said["reasons"]]
+        changed = await web("PATCH", "/api/v1/tasks/steady", {"name": "Changed meanwhile"})
+        assert changed.status == 202
         handle = stage.engine.client.get_workflow_handle("task/steady")
         assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
         assert (await stage.task("steady")).state is TaskState.ACTIVE

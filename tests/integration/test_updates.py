@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -10,13 +10,15 @@ from uuid import uuid4
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
+from onthedot import temporal_server
 from onthedot.database.pool import connection
 from onthedot.database.tasks import Request
 from onthedot.errors import EngineUnavailable, KeyReused, VersionMismatch
 from onthedot.run import RunStatus
-from onthedot.task import OnceSchedule, Task, TaskRegistration, TaskSpec
+from onthedot.task import OnceSchedule, Task, TaskRegistration, TaskSpec, TaskState
 from onthedot.task_workflows import TaskWorkflows
 from onthedot.upkeep import Upkeep
+from tests import services
 from tests.histories.stage import HELLO, Stage, every, once_in, set_up, shell
 from tests.services import assert_eventually
 
@@ -192,6 +194,37 @@ async def test_a_cancel_does_not_overtake_what_asked_for_its_run(
         await stage.delete(task_id)
     assert not ran.exists()
     assert len(await stage.rows(task_id)) == 1
+
+
+@pytest.fixture
+def sparing_temporal(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An engine whose workflows take two Updates each."""
+    monkeypatch.setattr(temporal_server, "SETTINGS", {"history.maxTotalUpdates": 2})
+    with services.temporary_folder() as folder, services.running_temporal(folder) as server:
+        yield server.address
+
+
+async def test_what_is_asked_of_a_workflow_that_takes_no_more_is_kept(
+    database_url: str,
+    sparing_temporal: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
+    async with set_up(database_url, sparing_temporal) as stage, stage.worker():
+        task_id = await stage.register(_id(), every(3600), overlap="queue_all")
+        runs = [await stage.registration.trigger(task_id, by=BY) for _ in range(3)]
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED, 2)
+        assert not (await stage.registration.pause(task_id, by=BY)).in_step
+        assert await _reconcile(stage) == 0
+        assert "cannot be brought in step" not in caplog.text
+        handle = stage.engine.client.get_workflow_handle(f"task/{task_id}")
+        await handle.terminate("to have another, as when it continues as new")
+        await _reconcile_until_sent(stage, task_id)
+        rows = await stage.wait_for(task_id, RunStatus.SUCCEEDED, 3)
+        assert {row.run_id for row in rows} == {run.run_id for run in runs}
+        assert (await _in_step(stage, task_id)).state is TaskState.PAUSED
+        await stage.delete(task_id)
 
 
 async def test_one_task_that_the_engine_refuses_holds_up_no_other(
