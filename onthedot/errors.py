@@ -14,6 +14,7 @@ OnthedotError
 │   └── Forbidden           a request that this caller may not make
 └── Unavailable
     ├── DatabaseUnavailable Postgres does not answer
+    │   └── DatabaseBusy    it answers, but others hold what was wanted
     └── EngineUnavailable   Temporal, or every worker, does not answer
 """
 
@@ -114,6 +115,10 @@ class Unavailable(OnthedotError):
 
 class DatabaseUnavailable(Unavailable):
     """Postgres does not answer."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Others hold in Postgres what was wanted: try again."""
 
 
 class EngineUnavailable(Unavailable):

@@ -43,7 +43,7 @@ RECORDED = Counter("onthedot_runs_recorded", "Final rows that the log has taken.
 NOT_RUN = Counter("onthedot_occurrences_not_run", "Rows of occurrences that did not run, by the class of their reason.", ["status", "reason"], registry=_REGISTRY)
 BACKLOG = Gauge("onthedot_log_backlog_rows", "Rows that the log has not taken: at the flusher, or (at least so many) held by workflows while Postgres is away.", ["place"], registry=_REGISTRY)
 FLUSH_ROWS = Histogram("onthedot_log_flush_rows", "Rows in one flush of the log.", buckets=_ROW_BUCKETS, registry=_REGISTRY)
-FLUSH_SECONDS = Histogram("onthedot_log_flush_seconds", "How long a flush of the log took: committed, away (Postgres did not answer), or refused.", ["outcome"], buckets=_FLUSH_BUCKETS, registry=_REGISTRY)
+FLUSH_SECONDS = Histogram("onthedot_log_flush_seconds", "How long a flush of the log took: committed, away (Postgres did not answer), busy (others held a lock), or refused.", ["outcome"], buckets=_FLUSH_BUCKETS, registry=_REGISTRY)
 CLOCK_SKEW = Gauge("onthedot_clock_skew_seconds", "By how much this worker's clock is ahead of another's: postgres, or temporal (at most; a few ms of travel are in it).", ["against"], registry=_REGISTRY)
 UPKEEP_ROUNDS = Counter("onthedot_upkeep_rounds", "Rounds of upkeep that this worker did.", ["chore", "outcome"], registry=_REGISTRY)
 UPKEEP_SENT = Counter("onthedot_upkeep_sent", "What upkeep sent to the engine again.", ["chore"], registry=_REGISTRY)
@@ -70,7 +70,7 @@ for _reason in ("lost", "handed_back"):
 for _status in (RunStatus.SKIPPED, RunStatus.MISSED):
     for _reason in (*_REASONS.values(), "other"):
         NOT_RUN.labels(_status.value, _reason)
-for _outcome in ("committed", "away", "refused"):
+for _outcome in ("committed", "away", "busy", "refused"):
     FLUSH_SECONDS.labels(_outcome)
 
 

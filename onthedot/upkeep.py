@@ -99,12 +99,18 @@ class Upkeep:
         return sent
 
     async def mind_months(self) -> None:
-        """Make the log's months ahead, drop those past retention, forget old keys, requests and
-        versions.
+        """Forget old keys, requests and versions, make the log's months ahead, drop those past
+        retention.
+
+        Raise DatabaseBusy where a month is held by others, or another DatabaseUnavailable.
         """
         now = datetime.now(UTC)
         oldest = now - self._settings.retention
         async with connection(self._pool, within=60) as conn:
+            await tasks.forget_keys(conn, before=now - _KEYS_KEPT)
+            await tasks.forget_requests(conn, before=oldest)
+            await tasks.forget_versions(conn, before=oldest, kept=_VERSIONS_KEPT)
+            await workers.forget_old(conn)
             for ahead in range(_MONTHS_AHEAD + 1):
                 month = now.month - 1 + ahead
                 first = datetime(now.year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
@@ -113,10 +119,6 @@ class Upkeep:
                 if suffix < f"{oldest:%Y_%m}":
                     logger.info("dropping the log of %s: past retention", suffix)
                     await log.drop_month(conn, suffix)
-            await tasks.forget_keys(conn, before=now - _KEYS_KEPT)
-            await tasks.forget_requests(conn, before=oldest)
-            await tasks.forget_versions(conn, before=oldest, kept=_VERSIONS_KEPT)
-            await workers.forget_old(conn)
 
     async def _pages(
         self, read: Callable[[Connection, str], Awaitable[list[Task]]]

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from onthedot.errors import DatabaseUnavailable
+from onthedot.errors import DatabaseBusy, DatabaseUnavailable
 from onthedot.settings import Settings
 
 Connection = psycopg.AsyncConnection[DictRow]
@@ -19,6 +19,12 @@ Pool = AsyncConnectionPool[Connection]
 CHANNEL = "onthedot"
 
 _WAIT_SECONDS = 3.0
+#: Postgres answers: it is this statement alone that could not be carried out now.
+_BUSY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.QueryCanceled,
+)
 _UNREACHABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -60,10 +66,15 @@ _KEEPALIVE: dict[str, Any] = {
 
 @asynccontextmanager
 async def connection(pool: Pool, *, within: float = _WAIT_SECONDS * 3) -> AsyncIterator[Connection]:
-    """A connection in autocommit, for at most ``within`` seconds; raise DatabaseUnavailable."""
+    """A connection in autocommit, for at most ``within`` seconds.
+
+    Raise DatabaseBusy, or another DatabaseUnavailable.
+    """
     try:
         async with asyncio.timeout(within), pool.connection() as conn:
             yield conn
+    except _BUSY as error:
+        raise DatabaseBusy(f"Postgres is busy: {error}") from error
     except _UNREACHABLE as error:
         raise DatabaseUnavailable(f"Postgres does not answer: {error}") from error
 

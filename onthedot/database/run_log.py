@@ -18,7 +18,7 @@ from typing import Any
 from onthedot import metrics, tracing
 from onthedot.database.pool import CHANNEL, Connection, Pool, connection, transaction
 from onthedot.database.runs import SQL, add_to_reason, make_month, some_runs
-from onthedot.errors import DatabaseUnavailable
+from onthedot.errors import DatabaseBusy, DatabaseUnavailable
 from onthedot.run import Run, RunStatus
 from onthedot.task import TaskState
 
@@ -181,6 +181,9 @@ class RunLog:
         began = time.perf_counter()
         try:
             await self._write_all(entries)
+        except DatabaseBusy as error:
+            _measured(began, "busy")
+            await self._flush_each(entries, error)
         except DatabaseUnavailable as error:
             _measured(began, "away")
             self._is_away = True
@@ -188,16 +191,20 @@ class RunLog:
             self._answer(entries, error)
         except Exception as error:  # whatever it is, the flusher goes on: all writers wait for it
             _measured(began, "refused")
-            self._months.clear()
-            if len(entries) == 1:
-                self._tell_refused(entries[0], error)
-                self._answer(entries, DatabaseUnavailable(f"Postgres refused the row: {error}"))
-            else:  # one bad entry must not hold up the others
-                for entry in entries:
-                    await self._flush([entry])
+            await self._flush_each(entries, error)
         else:
             _measured(began, "committed")
             self._answer(entries, None)
+
+    async def _flush_each(self, entries: list[_Entry], error: Exception) -> None:
+        """One bad entry must not hold up the others."""
+        self._months.clear()
+        if len(entries) == 1:
+            self._tell_refused(entries[0], error)
+            self._answer(entries, DatabaseUnavailable(f"Postgres refused the row: {error}"))
+        else:
+            for entry in entries:
+                await self._flush([entry])
 
     @staticmethod
     def _tell_refused(entry: _Entry, error: Exception) -> None:

@@ -2,21 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from onthedot.database import runs, tasks
 from onthedot.database.pool import Pool, connection, open_pool, transaction
 from onthedot.database.run_log import Progress, RunLog
 from onthedot.database.tasks import Change
-from onthedot.errors import DatabaseUnavailable, NotFound
+from onthedot.errors import DatabaseBusy, DatabaseUnavailable, NotFound
 from onthedot.run import Attempt, Output, Run, RunStatus, Trigger, scheduled_run_id
 from onthedot.settings import Settings
 from onthedot.task import HttpAction, IntervalSchedule, Task, TaskSpec, TaskState
+from onthedot.upkeep import Upkeep
 from onthedot.versions import What
 from tests.faults.network import Link
 from tests.services import assert_eventually
@@ -212,6 +216,75 @@ async def test_nobody_waits_for_a_postgres_that_is_known_to_be_away(database_url
             await assert_eventually(lambda: written(log, run(1)), within=20)
         assert (await stored(far, 1)).status is RunStatus.SUCCEEDED
         await far.close()
+
+
+@asynccontextmanager
+async def held(url: str, statement: str) -> AsyncIterator[None]:
+    """Another session that has done this in a transaction which goes on."""
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await other.execute(statement.encode())
+        yield
+
+
+def next_month() -> Run:
+    due_at = DUE + timedelta(days=30)
+    return run(due_at=due_at, run_id=scheduled_run_id(TASK, due_at))
+
+
+async def test_a_month_is_made_beside_a_long_reader(
+    log: RunLog, pool: Pool, database_url: str
+) -> None:
+    async with held(database_url, "SELECT FROM runs, attempts, run_output"):
+        await log.write([next_month()], progress())
+    async with connection(pool) as conn:
+        assert await runs.months(conn) == ["2026_12"]
+
+
+async def test_a_month_that_cannot_be_made_now_holds_no_other_row_up(
+    log: RunLog, pool: Pool, database_url: str
+) -> None:
+    await log.write([run(0)])
+    async with held(database_url, "LOCK TABLE runs IN SHARE UPDATE EXCLUSIVE MODE"):
+        answers = await asyncio.gather(
+            log.write([next_month()]), log.write([run(1)]), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [DatabaseUnavailable, type(None)]
+        await log.write([run(2)])  # Postgres is not taken for away
+    await log.write([next_month()])
+    assert (await stored(pool, 2)).status is RunStatus.SUCCEEDED
+
+
+async def test_old_months_are_dropped_when_no_reader_holds_them(
+    pool: Pool, database_url: str
+) -> None:
+    settings = Settings(database_url=database_url)
+    upkeep = Upkeep(settings, pool, Mock(), Mock())
+    async with connection(pool) as conn:
+        await runs.make_month(conn, datetime(2020, 1, 1, tzinfo=UTC))
+    async with held(database_url, "SELECT FROM runs"):
+        minding = asyncio.create_task(upkeep.mind_months())
+        await asyncio.sleep(0.2)
+        async with connection(pool) as conn, asyncio.timeout(2):  # it waits for the drop's end
+            await conn.execute("SELECT FROM runs")
+        with pytest.raises(DatabaseBusy):
+            await asyncio.wait_for(minding, 5)
+    await upkeep.mind_months()
+    async with connection(pool) as conn:
+        months = await runs.months(conn)
+    assert (len(months), months[0]) == (4, f"{datetime.now(UTC):%Y_%m}")
+
+
+async def test_a_statement_that_others_hold_up_is_told_from_a_postgres_that_is_away(
+    pool: Pool,
+) -> None:
+    with pytest.raises(DatabaseBusy):
+        async with transaction(pool) as conn:
+            await conn.execute("SET LOCAL statement_timeout = 50")
+            await conn.execute("SELECT pg_sleep(5)")
+    with pytest.raises(DatabaseUnavailable) as away:
+        async with connection(pool) as conn:
+            await conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert not isinstance(away.value, DatabaseBusy)
 
 
 async def written(log: RunLog, one: Run) -> bool:
