@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,11 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 _Process = subprocess.Popen[bytes]
+
+if sys.version_info < (3, 11, 7):
+    # Before https://github.com/python/cpython/issues/104372 was mended no thread went on from vfork to
+    # exec, which a file system that hangs makes long.
+    subprocess._USE_VFORK = False  # type: ignore[misc]
 
 
 class Processes:

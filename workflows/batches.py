@@ -16,10 +16,12 @@ class Batches:
     def __init__(self) -> None:
         self._sent, self._length = 0, 0
         self._alarm: asyncio.Task[None] | None = None
+        self._set_at = -1  # how long the history was then
 
     async def pass_through(self) -> None:
         while self._is_full() and workflow.patched(_IN_BATCHES):
-            if self._alarm is None or self._alarm.done():
+            if self._set_at != self._length:  # one that ends with this workflow task wakes nobody
+                self._set_at = self._length
                 self._alarm = asyncio.create_task(
                     workflow.sleep(timedelta(milliseconds=1), summary="the next runs are sent")
                 )

@@ -1,7 +1,7 @@
 """The runs of a task: started, queued or left out as its overlap policy says."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from temporalio import workflow
@@ -57,6 +57,8 @@ class Runs:
         self._in_flight: dict[str, RunInFlight] = {run.order.run_id: run for run in self._carried}
         self._places: dict[str, Places] = {}  # of the runs in flight that have limits
         self._batches = Batches()
+        #: No more bytes than that wait. To count them takes long.
+        self._most_waiting = self._size_of_waiting()
         self._silent = SilentRuns(self._in_flight, spawn)
         self._lost = LostRuns(self._in_flight, spawn)
         #: Due again, once their cancellation has been heard.
@@ -176,16 +178,22 @@ class Runs:
             self._state.queue.append(order)
             self._log.show_waiting(order)
 
-    def _that_there_is_room_for(self, orders: Iterable[RunOrder]) -> Iterator[RunOrder]:
+    def _that_there_is_room_for(self, orders: Iterable[RunOrder]) -> list[RunOrder]:
         """Those that may wait; the others get their row."""
-        left = MOST_WAITING - sum(map(size_of, [*self._state.queue, *self._state.backfill]))
-        for order in orders:
-            size = size_of(order)
-            if size > left and workflow.patched(_LITTLE_ROOM):
+        admitted = []
+        sizes = [(order, size_of(order)) for order in orders]
+        if sum(size for _, size in sizes) > MOST_WAITING - self._most_waiting:
+            self._most_waiting = self._size_of_waiting()  # some have left since it was counted
+        for order, size in sizes:
+            if size > MOST_WAITING - self._most_waiting and workflow.patched(_LITTLE_ROOM):
                 self._log.leave_out(order, RunStatus.SKIPPED, FULL)
             else:
-                left -= size
-                yield order
+                self._most_waiting += size
+                admitted.append(order)
+        return admitted
+
+    def _size_of_waiting(self) -> int:
+        return sum(map(size_of, [*self._state.queue, *self._state.backfill]))
 
     def start_queued(self) -> None:
         """Start the first of each queue while their lane has room."""

@@ -204,7 +204,10 @@ class RunLog:
             self._answer(entries, DatabaseUnavailable(f"Postgres refused the row: {error}"))
         else:
             for entry in entries:
-                await self._flush([entry])
+                if self._is_away:
+                    self._answer([entry], DatabaseUnavailable("Postgres does not answer"))
+                elif not entry.written.done():  # else its writer has given up
+                    await self._flush([entry])
 
     @staticmethod
     def _tell_refused(entry: _Entry, error: Exception) -> None:

@@ -1,5 +1,6 @@
 """The overview, what runs when, who does the work, and the choice of a zone."""
 
+import asyncio
 import contextlib
 import heapq
 import time
@@ -14,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from onthedot.database import lists
 from onthedot.database import workers as database_workers
-from onthedot.database.pool import Connection, connection
+from onthedot.database.pool import connection
 from onthedot.engine import EngineHealth
 from onthedot.errors import EngineUnavailable
 from onthedot.schedule import due_times, zones
@@ -61,9 +62,8 @@ class Occurrence:
 
 @router.get("/")
 async def overview(request: Request, services: Given, caller: Admin) -> Response:
-    now = datetime.now(UTC)
+    now, figures = datetime.now(UTC), await _count(request, services)
     async with connection(services.pool) as conn:
-        figures = await _count(request, conn)
         upcoming = await lists.upcoming_tasks(
             conn, before=now + timedelta(days=36_500), limit=_NEXT
         )
@@ -129,8 +129,8 @@ def occurrences(tasks: list[Task], now: datetime, end: datetime) -> Iterator[Occ
 
 @router.get("/workers")
 async def workers(request: Request, services: Given, caller: Admin) -> Response:
+    figures = await _count(request, services)
     async with connection(services.pool) as conn:
-        figures = await _count(request, conn)
         told = await database_workers.seen(conn)
     engine = (await _ask_engine(request, services)).health
     return show(
@@ -152,18 +152,23 @@ class _Counted:
     figures: lists.Figures
 
 
-async def _count(request: Request, conn: Connection) -> lists.Figures:
+async def _count(request: Request, services: Services) -> lists.Figures:
     """The figures, remembered for ten times as long as it took to count them.
 
     So the pages that are open take a tenth of one connection, however long the log is.
     """
-    state, now = request.app.state, time.monotonic()
-    known: _Counted | None = getattr(state, "counted", None)
-    if known is None or now - known.at > _COUNT_AGAIN * known.took:
-        figures = await lists.figures(conn, now=datetime.now(UTC))
-        counted = time.monotonic()
-        known = state.counted = _Counted(counted, counted - now, figures)
-    return known.figures
+    state = request.app.state
+    if not hasattr(state, "counting"):
+        state.counting, state.counted = asyncio.Lock(), None
+    async with state.counting:
+        known: _Counted | None = state.counted
+        began = time.monotonic()
+        if known is None or began - known.at > _COUNT_AGAIN * known.took:
+            async with connection(services.pool) as conn:
+                figures = await lists.figures(conn, now=datetime.now(UTC))
+            counted = time.monotonic()
+            known = state.counted = _Counted(counted, counted - began, figures)
+        return known.figures
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from onthedot.database.pool import connection
 from onthedot.errors import (
     Conflict,
     InvalidInput,
+    NotFound,
     OnthedotError,
     TaskExists,
     Unavailable,
@@ -30,7 +31,7 @@ from onthedot.errors import (
 from onthedot.handlers import Handlers
 from onthedot.idempotency import fingerprint
 from onthedot.schedule import zones
-from onthedot.task import OnceSchedule, Schedule
+from onthedot.task import OnceSchedule, Schedule, Task, TaskRegistration
 from web.api.schedules import herd_of
 from web.forms import EMPTY, TaskForm
 from web.pages import words
@@ -138,10 +139,8 @@ async def register_task(request: Request, services: Given, caller: Admin) -> Res
     form, key = TaskForm.sent(sent), _text(sent, "key")
     registration, status = form.registration(), 422
     if registration is not None:
-        # The same form sent twice registers one task; changed and sent again it is another's.
-        once = fingerprint("form", [key, form.values]) if key else None
         try:
-            task = await services.registration.register(registration, by=caller.name, key=once)
+            task = await _registered_once(services, registration, caller.name, _key(key, form))
             return RedirectResponse(f"/tasks/{task.id}?done=registered", 303)
         except InvalidInput as error:
             form.refuse(*error.fields)
@@ -165,7 +164,8 @@ async def edit_task(request: Request, services: Given, caller: Admin, task_id: K
 
 @router.post("/tasks/{task_id}/edit")
 async def revise_task(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
-    form = TaskForm.sent(await request.form())
+    sent = await request.form()
+    form, key = TaskForm.sent(sent), _text(sent, "key")
     form.values["id"] = task_id
     registration, status = form.registration(), 422
     if registration is not None:
@@ -176,6 +176,7 @@ async def revise_task(request: Request, services: Given, caller: Admin, task_id:
                 registration.spec(),
                 by=caller.name,
                 if_version=int(version) if version.isdecimal() else None,
+                key=_key(key, form),
             )
             return RedirectResponse(f"/tasks/{task_id}?done=changed", 303)
         except InvalidInput as error:
@@ -186,7 +187,21 @@ async def revise_task(request: Request, services: Given, caller: Admin, task_id:
             )
         except (Conflict, Unavailable) as error:
             status = _not_now(form, error)
-    return await _page(request, services, form, task_id=task_id, status=status)
+    return await _page(request, services, form, task_id=task_id, status=status, key=key)
+
+
+def _key(key: str, form: TaskForm) -> str | None:
+    """What the same form has when it is sent twice, and no other one, nor this one changed."""
+    return fingerprint("form", [key, form.values]) if key else None
+
+
+async def _registered_once(
+    services: Services, registration: TaskRegistration, by: str, key: str | None
+) -> Task:
+    try:
+        return await services.registration.register(registration, by=by, key=key)
+    except NotFound:  # the task that the same form has made was deleted meanwhile
+        return await services.registration.register(registration, by=by)
 
 
 def _not_now(form: TaskForm, error: OnthedotError) -> int:
