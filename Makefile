@@ -4,8 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-# Most of a test's time is waiting: two files at a time take half of that.
-TEST_PROCESSES := 2
+# Most of a test's time is waiting: three files at a time keep two cores busy.
+TEST_PROCESSES := 3
 INSTALLED_BY := pyproject.toml constraints.txt hatch_build.py
 # pip's own lines, but for the errors, become one line, which counts where somebody watches.
 QUIETLY := awk -v watched="$$(test -t 2 && echo yes || true)" \
