@@ -90,7 +90,8 @@ async def if_match(
     """The version that ``If-Match`` names (RFC 9110, 13.1.1), or None for any."""
     if header is None or header.strip() == "*":
         return None
-    match = re.fullmatch(r'\s*"(\d{1,18})"\s*', header)
+    # A proxy that compresses makes an ETag weak. Ours name versions, whatever was sent of them.
+    match = re.fullmatch(r'\s*(?:W/)?"(\d{1,18})"\s*', header)
     if match is None:
         wrong = FieldError(
             "If-Match",
