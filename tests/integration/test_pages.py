@@ -221,6 +221,23 @@ async def test_a_form_that_is_sent_twice_registers_one_task(web: Web) -> None:
     assert await count(web.settings.database_url, "tasks") == 2
 
 
+async def test_a_form_that_is_sent_again_after_a_deletion_registers_another_task(web: Web) -> None:
+    form = {**form_of(await web("GET", "/tasks/new")), **ONCE_FORM}
+    first = (await web("POST", "/tasks", data=form)).headers["Location"].partition("?")[0]
+    assert (await web("POST", f"{first}/delete")).status == 303
+    again = await web("POST", "/tasks", data=form)
+    assert again.status == 303
+    assert not again.headers["Location"].startswith(first)
+
+
+async def test_an_edit_that_is_sent_twice_is_no_change_by_somebody_else(web: Web) -> None:
+    await register(web)
+    form = {**form_of(await web("GET", "/tasks/nightly/edit")), "name": "Another"}
+    for _ in range(2):
+        assert (await web("POST", "/tasks/nightly/edit", data=form)).status == 303
+    assert (await stored(web, "nightly"))["version"] == 2
+
+
 async def test_a_local_time_is_read_in_the_zone_beside_it(web: Web) -> None:
     form = {
         **HTTP_FORM,
