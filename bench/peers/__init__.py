@@ -13,6 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 
+def cron_fields(start: int, every: int) -> tuple[str, str]:
+    """The seconds and the minutes of what is due at ``start`` (Unix) and every so many seconds.
+
+    They are fewer than a minute, or whole minutes.
+    """
+    if every < 60:
+        return f"{start % every}-59/{every}", "*"
+    minutes = every // 60
+    return str(start % 60), f"{start // 60 % minutes}-59/{minutes}"
+
+
 def clerk(register: Callable[[dict[str, Any]], None]) -> None:
     """Register works until the input ends."""
     print("ready", flush=True)

@@ -15,7 +15,7 @@ from typing import Any
 from dbos import DBOS, DBOSClient
 
 from bench.calls import perform
-from bench.peers import clerk
+from bench.peers import clerk, cron_fields
 
 DATABASE = os.environ["BENCH_DATABASE"]
 
@@ -44,11 +44,11 @@ def register(client: DBOSClient, work: dict[str, Any]) -> None:
                 {"workflow_name": "once", "queue_name": "bench", "delay_seconds": delay}, name
             )
         else:
-            seconds = str(start % 60) if every == 60 else f"{start % every}-59/{every}"
+            seconds, minutes = cron_fields(start, every)
             client.create_schedule(
                 schedule_name=name,
                 workflow_name="scheduled",
-                schedule=f"{seconds} * * * * *",
+                schedule=f"{seconds} {minutes} * * * *",
                 context=name,
             )
 

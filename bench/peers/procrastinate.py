@@ -15,7 +15,7 @@ from typing import Any
 import procrastinate
 
 from bench import calls
-from bench.peers import clerk
+from bench.peers import clerk, cron_fields
 
 app = procrastinate.App(
     connector=procrastinate.PsycopgConnector(conninfo=os.environ["BENCH_DATABASE"])
@@ -34,8 +34,8 @@ def _schedule(work: dict[str, Any]) -> None:
     """As decorators do it, for each task."""
     for name, start in work["starts"]:
         every = work["every"]
-        seconds = str(start % 60) if every == 60 else f"{start % every}-59/{every}"
-        cron = f"* * * * * {seconds}"
+        seconds, minutes = cron_fields(start, every)
+        cron = f"{minutes} * * * * {seconds}"
         app.periodic(cron=cron, periodic_id=name, task_kwargs={"name": name})(called)
 
 

@@ -6,8 +6,12 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+from croniter import croniter
+
 from bench import aims, plot, product, report
 from bench.figures import Kept, Record, lag_figures
+from bench.peers import cron_fields
 from bench.plan import Work
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +38,15 @@ def test_every_task_of_a_herd_is_called_and_has_one_succeeded_row(tmp_path: Path
         assert one["figures"]["lag p50"] > -0.001
         assert one["figures"]["cpu of engine"] > 0
     assert "| bare Temporal |" in done.stdout
+
+
+@pytest.mark.parametrize("every", [10, 60, 300])
+def test_peers_are_given_what_is_due_when_it_shall_be(every: int) -> None:
+    for start in range(1_900_000_000, 1_900_000_700, 37):
+        seconds, minutes = cron_fields(start, every)
+        cron = f"{seconds} {minutes} * * * *"
+        due = croniter(cron, start - 1, second_at_beginning=True)
+        assert [due.get_next(), due.get_next()] == [start, start + every]
 
 
 def test_missing_doubled_and_failed_rows_are_problems() -> None:
