@@ -148,7 +148,8 @@ async def test_a_stack_killed_whole_comes_back_with_its_tasks_and_its_log(folder
     async with _up(environment, place / "first") as running:
         await _register(running, "done", schedule={"kind": "once", "in": "1s"})
         for keep in ("all", "latest"):
-            policies = {"catch_up": {"keep": keep}}
+            # what is due while the others are caught up with is not to be left out
+            policies = {"catch_up": {"keep": keep}, "overlap": "queue_all"}
             every = {"kind": "interval", "every": "2s"}
             await _register(running, keep, schedule=every, policies=policies)
         ever = datetime.min.replace(tzinfo=UTC)
