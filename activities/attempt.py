@@ -27,6 +27,7 @@ from activities.shell import Processes
 from activities.watch import Watch, begun, tell_cut_off, tell_handed_back
 from activities.workflow import Workflows
 from onthedot import duration, metrics
+from onthedot.errors import DatabaseUnavailable
 from onthedot.handlers import Handlers
 from onthedot.run import Output, RunStatus
 from onthedot.settings import Settings
@@ -155,12 +156,8 @@ class Executor:
     async def _end_elsewhere(self, order: ExecuteAttempt) -> Outcome:
         try:
             known = await self._own_rows.find(order)
-        except Exception as error:  # it may have succeeded: to be asked again, as after a loss
-            raise ApplicationError(
-                f"the log cannot be reached to see how the run ended: {error}",
-                type="NotClaimed",
-                next_retry_delay=timedelta(seconds=1),
-            ) from error
+        except DatabaseUnavailable as error:  # it may have succeeded: asked again, as after a loss
+            raise _not_claimed("see how the run ended", error) from error
         return known or self._not_started(order, RunStatus.FAILED, "worker lost")
 
     async def _start(self, running: Running) -> Outcome:
@@ -183,11 +180,7 @@ class Executor:
                 metrics.CLAIMS.labels("failed").inc()
                 if not tries_left:
                     tell_handed_back()
-                    raise ApplicationError(
-                        f"the log cannot be reached to claim the run: {error}",
-                        type="NotClaimed",
-                        next_retry_delay=timedelta(seconds=1),
-                    ) from error
+                    raise _not_claimed("claim the run", error) from error
             await asyncio.sleep(_CLAIM_PAUSE)
         raise AssertionError("unreachable")
 
@@ -283,6 +276,15 @@ class Executor:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._kept.add(task)
         task.add_done_callback(self._kept.discard)
+
+
+def _not_claimed(what: str, error: Exception) -> ApplicationError:
+    """Another attempt is to come soon, here or elsewhere."""
+    return ApplicationError(
+        f"the log cannot be reached to {what}: {error}",
+        type="NotClaimed",
+        next_retry_delay=timedelta(seconds=1),
+    )
 
 
 def _why_missed(order: ExecuteAttempt) -> str | None:

@@ -121,10 +121,12 @@ class Processes:
             running.remark = "its process is still being started, and will be ended then"
 
     async def _end_once_started(self, starting: Call) -> None:
-        with contextlib.suppress(OSError, ValueError):  # it could not be started
-            process = await starting.result()
-            await _Group(process).end()
-            self._reaper.forget(process.pid)
+        try:
+            process: _Process = await starting.result()
+        except (OSError, ValueError):  # it could not be started
+            return
+        await _Group(process).end()
+        self._reaper.forget(process.pid)
 
 
 class _Group:

@@ -299,7 +299,7 @@ _WHOLE_KIND = {"once": "once.at"}
 
 def told(problem: FieldError) -> str:
     """What is wrong with a field and what would do, for the one who typed into it."""
-    return _sentences(_what_is_wrong(problem), problem.remedy)
+    return sentences(_what_is_wrong(problem), problem.remedy)
 
 
 def _what_is_wrong(problem: FieldError) -> str:
@@ -309,7 +309,7 @@ def _what_is_wrong(problem: FieldError) -> str:
     return f"This {problem.problem}" if verb in ("is", "has", "was") else problem.problem
 
 
-def _sentences(*parts: str) -> str:
+def sentences(*parts: str) -> str:
     """``parts`` as sentences: each begins with a capital and ends with a full stop."""
     texts = (part.strip().rstrip(".") for part in parts)
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in texts if text)

@@ -33,7 +33,7 @@ from onthedot.idempotency import fingerprint
 from onthedot.schedule import zones
 from onthedot.task import OnceSchedule, Schedule, Task, TaskRegistration
 from web.api.schedules import herd_of
-from web.forms import EMPTY, TaskForm
+from web.forms import EMPTY, TaskForm, sentences
 from web.pages import words
 from web.pages.look import viewer_zone
 from web.pages.query import Key
@@ -206,7 +206,7 @@ async def _registered_once(
 
 def _not_now(form: TaskForm, error: OnthedotError) -> int:
     """Say in the form that it is to be sent again; the status of the answer."""
-    form.other_errors.append(f"{str(error)[:1].upper()}{str(error)[1:]}. Send it again.")
+    form.other_errors.append(sentences(str(error), "Send it again"))
     return problem_of(error).status
 
 
