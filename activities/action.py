@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from activities.messages import ExecuteAttempt
 from activities.output import OutputCapture
+from activities.plain import plain_json
 from onthedot.run import RunStatus
 
 
@@ -47,6 +48,15 @@ class Running:
     result: dict[str, Any] = field(default_factory=dict)  # what is known so far: an HTTP status ...
     stop: Stop | None = None  # set before the action's task is cancelled
     remark: str | None = None  # what is to be said if the attempt is stopped
+
+    def keep_returned(self, returned: Any) -> None:
+        """Put what a function or workflow returned into the result, as far as there is room."""
+        if returned is None:
+            return
+        value, whole = plain_json(returned)
+        self.result["returned"] = value
+        if not whole:
+            self.result["returned_cut"] = True
 
 
 class ActionKind(Protocol):

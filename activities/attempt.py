@@ -32,8 +32,6 @@ from onthedot.handlers import Handlers
 from onthedot.run import Output, RunStatus
 from onthedot.settings import Settings
 
-__all__ = ["Executor", "LiveLog"]
-
 log = logging.getLogger(__name__)
 
 _CLEAN_UP = 15.0  # how long an action that is stopped may take to end

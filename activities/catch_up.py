@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 
 from temporalio import activity
 
-from activities.plan import MOST_ROWS, NotRun, Rows, newest_before
+from activities.plan import MOST_ROWS, NotRun, NotRunRows, newest_before
 from onthedot import duration, schedule
 from onthedot.run import RunStatus
 from onthedot.task import CatchUp, Schedule
@@ -90,7 +90,7 @@ def _not_run(
     reason: str,
     but: Collection[datetime] = (),
 ) -> NotRun:
-    found = Rows(RunStatus.SKIPPED, reason)
+    found = NotRunRows(RunStatus.SKIPPED, reason)
     for due in schedule.due_times(order.schedule, order.task_id, after):
         if due > until:
             break

@@ -23,7 +23,7 @@ class Starter(Protocol):
     async def start(self, after: StartFollowUps) -> None: ...
 
 
-class FollowUps:
+class FollowUpActivities:
     def __init__(self, starter: Starter) -> None:
         self._starter = starter
 

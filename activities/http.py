@@ -70,7 +70,7 @@ class HttpCalls:
 
     def __init__(self, settings: Settings) -> None:
         self._guard = Guard(settings.http_allow)
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._session: aiohttp.ClientSession | None = None
 
     async def perform(self, running: Running) -> Ended:
         """Send the request and follow its redirects; read the start of the answer.
@@ -83,8 +83,8 @@ class HttpCalls:
             return await self._call(action, running)
         except aiohttp.ClientConnectorError as error:
             return _not_connected(error)
-        except aiohttp.ServerDisconnectedError:
-            return failed("the server closed the connection without an answer")
+        except _BrokenOff as error:
+            return failed(str(error))
         except aiohttp.ClientPayloadError as error:
             return failed(f"the answer broke off: {error}")
         except (aiohttp.InvalidURL, ValueError) as error:
@@ -94,16 +94,16 @@ class HttpCalls:
 
     async def close(self) -> None:
         """Close all connections."""
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
+        if self._session:
+            await self._session.close()
+            self._session = None
 
     async def _call(self, action: HttpAction, running: Running) -> Ended:
         request = _first_request(action, running.order)
         for _ in range(_MAX_REDIRECTS + 1):
             async with (
                 _traced(request) as headers,
-                self._session(request.method).request(
+                self._opened().request(
                     request.method,
                     request.url,
                     headers=headers,
@@ -119,26 +119,47 @@ class HttpCalls:
                 request = request.redirected(answer)
         return failed(f"more than {_MAX_REDIRECTS} redirects", may_retry=False)
 
-    def _session(self, method: str) -> aiohttp.ClientSession:
-        # A server may close a kept connection just when it is used again. That is harmless only
-        # where the request may be repeated; the others get a connection of their own.
-        repeatable = method not in ("POST", "PATCH")
-        if repeatable not in self._sessions:
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
             connector = aiohttp.TCPConnector(
                 limit=0,
                 socket_factory=self._guard.open_socket,
                 resolver=_Resolver(),
-                force_close=not repeatable,
+                # A server may close a kept connection just when it is used again, and then nobody
+                # knows whether it has done what it was asked.
+                force_close=True,
             )
-            self._sessions[repeatable] = aiohttp.ClientSession(
+            self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 auto_decompress=False,  # a small body may become a huge one
                 trust_env=False,
                 read_bufsize=_MAX_READ,
+                middlewares=(_sent_once,),
             )
-        return self._sessions[repeatable]
+        return self._session
+
+
+class _BrokenOff(aiohttp.ClientError):
+    """The connection broke before an answer came."""
+
+
+async def _sent_once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Have no request sent again by aiohttp, as it does with a GET or PUT whose connection breaks.
+
+    The server may have done what it was asked; whether that is repeated, the task's policies say.
+    """
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise  # nothing was sent
+    except aiohttp.ServerDisconnectedError as error:
+        raise _BrokenOff("the server closed the connection without an answer") from error
+    except aiohttp.ClientOSError as error:
+        raise _BrokenOff(f"{type(error).__name__}: {error}") from error
 
 
 class _Resolver(AbstractResolver):
@@ -262,7 +283,7 @@ def retry_after(header: str | None, moment: datetime) -> timedelta | None:
         return min(timedelta(seconds=int(header.strip()[:9])), _MAX_RETRY_AFTER)
     try:
         until = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
     return min(max(until - moment, timedelta()), _MAX_RETRY_AFTER)

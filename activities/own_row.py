@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 #: In the row: what was due meanwhile may have been left out for a run that was over.
 HEARD_LATE = "its worker was lost before the engine heard of its end"
-_PATIENCE = 3.0  # seconds; a run that waits for the log must not overlap with the next,
-_SHARE = 0.25  # so it waits no longer than for this share of the time until then,
-_LEAST = 0.5  # but for this long even where the task is late: it saves work where there is too much
-_SPARED = 10.0  # No run waits for so long after one has waited in vain for
-_LONG = 1.0  # this long or longer: less may be the fault of a worker that has too much to do.
+_PATIENCE = 3.0  # seconds that a run waits for the log at most,
+_SHARE = 0.25  # and for this share of the time until its task is due next, so as not to overlap,
+_LEAST = 0.5  # but for so long even where that is late: it saves work where there is too much
+_SPARED = 10.0  # after a wait in vain no run waits for the log for so long,
+_LONG = 1.0  # unless that wait was shorter than this: then the worker may be busy itself
 _FIND_WITHIN = 1.0
 
 

@@ -5,6 +5,7 @@ or cron library must not change a replay. It needs no database.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from temporalio import activity
 
@@ -14,6 +15,8 @@ from onthedot.task import CatchUp, Schedule
 
 #: An occurrence that is at most this late simply runs; what is later is a matter of catch-up.
 GRACE = timedelta(seconds=10)
+#: The due times of such a span are planned ahead, as far as there is room for them.
+_CERTAIN = timedelta(days=1)
 #: So many occurrences that do not run get a row each; the last row counts the rest,
 MOST_ROWS = 1000
 #: as far as counting stays cheap.
@@ -75,16 +78,17 @@ class Plan:
 async def plan(order: PlanOccurrences) -> Plan:
     """The next occurrences, and what becomes of those whose time has passed."""
     due_times = schedule.due_times(order.schedule, order.task_id, order.cursor)
-    missed, kept, ahead = _sort_out(due_times, order)
+    not_run, kept, ahead = _sort_out(due_times, order)
     late = [Occurrence(due_at=due, lead=timedelta(), trigger=Trigger.CATCH_UP) for due in kept]
-    cut_off = len(ahead) == order.count or len(kept) == MOST_ROWS
-    return Plan(occurrences=late + _with_leads(ahead, order), not_run=missed, ends=not cut_off)
+    planned = _soon(ahead, order.now)
+    cut_off = len(planned) < len(ahead) or len(ahead) == order.count or len(kept) == MOST_ROWS
+    return Plan(occurrences=late + _with_leads(planned, order), not_run=not_run, ends=not cut_off)
 
 
 @activity.defn(name="pass-over")
 async def pass_over(order: PassOver) -> NotRun:
     """The occurrences that were passed over."""
-    found = Rows(order.status, order.reason)
+    found = NotRunRows(order.status, order.reason)
     for due in schedule.due_times(order.schedule, order.task_id, order.cursor):
         if due > order.until or found.full:
             break
@@ -110,25 +114,34 @@ def _keeps(keep: str) -> str:
     return f"outage; catch-up keeps {keep}"
 
 
-def _sort_out(
-    due_times: Iterator[datetime], order: PlanOccurrences
-) -> tuple[list[NotRun], list[datetime], list[datetime]]:
-    """Missed occurrences, late ones to be caught up, and those ahead."""
+def _soon(ahead: list[datetime], now: datetime) -> list[datetime]:
+    """Those within a day, and one more: a plan stands, also when the rules of its zone change."""
+    return ahead[: sum(due - now <= _CERTAIN for due in ahead) + 1]
+
+
+class _Sorted(NamedTuple):
+    not_run: list[NotRun]
+    late: list[datetime]  # to be caught up
+    ahead: list[datetime]
+
+
+def _sort_out(due_times: Iterator[datetime], order: PlanOccurrences) -> _Sorted:
     keep, within = order.catch_up.keep, order.catch_up.within
-    too_old = Rows(RunStatus.MISSED, _longer_than(within))
-    not_kept = Rows(RunStatus.MISSED, _keeps(keep))
+    too_old = NotRunRows(RunStatus.MISSED, _longer_than(within))
+    not_kept = NotRunRows(RunStatus.MISSED, _keeps(keep))
     kept: list[datetime] = []
     ahead: list[datetime] = []
     for due in due_times:
         if too_old.full and order.now - due > within:  # a long outage: go on where it matters
             rest = schedule.due_times(order.schedule, order.task_id, order.now - within)
             later = _sort_out(rest, order)
-            return [too_old.close(), *later[0]], later[1], later[2]
+            return later._replace(not_run=[too_old.close(), *later.not_run])
         if not_kept.full:
             newest = newest_before(order.schedule, order.task_id, due, order.now - GRACE)
             kept = [newest] if keep == "latest" else []
             not_kept.pass_to(newest - timedelta(microseconds=len(kept)))
-            ahead = _sort_out(schedule.due_times(order.schedule, order.task_id, newest), order)[2]
+            rest = schedule.due_times(order.schedule, order.task_id, newest)
+            ahead = _sort_out(rest, order).ahead
             break
         late = order.now - due
         if late <= GRACE:
@@ -145,7 +158,7 @@ def _sort_out(
             kept.append(due)
         if len(ahead) == order.count or len(kept) == MOST_ROWS:
             break
-    return [rows.close() for rows in (too_old, not_kept) if rows.found], kept, ahead
+    return _Sorted([rows.close() for rows in (too_old, not_kept) if rows.found], kept, ahead)
 
 
 def newest_before(when: Schedule, task_id: str, due_before: datetime, limit: datetime) -> datetime:
@@ -178,7 +191,7 @@ def _with_leads(due_times: list[datetime], order: PlanOccurrences) -> list[Occur
     return occurrences
 
 
-class Rows:
+class NotRunRows:
     """Collects occurrences that do not run; past MOST_ROWS it only counts them."""
 
     def __init__(self, status: RunStatus, reason: str) -> None:

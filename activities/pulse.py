@@ -166,8 +166,8 @@ class Pulse:
 def _on_its_way(started_at: datetime) -> float:
     """Seconds since the engine has sent an attempt here, from when it waits for a heartbeat.
 
-    Of a clock that differs from the engine's the worst that comes is an early heartbeat, or what
-    would come without this.
+    A clock that differs from the engine's does no harm: at worst a heartbeat comes early, or this
+    correction is lost.
     """
     return min(max((now() - started_at).total_seconds(), 0), AFTER_INSTANT.total_seconds())
 

@@ -12,7 +12,6 @@ from typing import Any
 from activities.action import SUCCEEDED, Ended, Running, failed
 from activities.instant import handed_back
 from activities.messages import ExecuteAttempt
-from activities.plain import plain_json
 from activities.threads import Threads
 from onthedot.errors import FieldError, InvalidInput
 from onthedot.handlers import Handler, Handlers, RunContext
@@ -96,11 +95,7 @@ class Functions:
         # SystemExit, too: it must not end the worker
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             return _raised(running, error)
-        if returned is not None:
-            value, whole = plain_json(returned)
-            running.result["returned"] = value
-            if not whole:
-                running.result["returned_cut"] = True
+        running.keep_returned(returned)
         return SUCCEEDED
 
     async def _load(self, name: str) -> Handler:

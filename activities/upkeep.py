@@ -18,10 +18,10 @@ class Keeper(Protocol):
 
     async def reconcile(self, alive: Callable[[], None]) -> int: ...
     async def compare(self, alive: Callable[[], None]) -> int: ...
-    async def mind_months(self) -> None: ...
+    async def apply_retention(self) -> None: ...
 
 
-class Upkeep:
+class UpkeepActivities:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
 
@@ -48,9 +48,9 @@ class Upkeep:
             return _sent("compare", await self._keeper.compare(activity.heartbeat))
 
     @activity.defn(name="mind-months")
-    async def mind_months(self) -> None:
+    async def apply_retention(self) -> None:
         with _counted("mind-months"):
-            await self._keeper.mind_months()
+            await self._keeper.apply_retention()
 
 
 async def _is_to_stop(within: timedelta) -> bool:

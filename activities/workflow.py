@@ -19,7 +19,6 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.action import SUCCEEDED, Ended, Running, Stop, failed
 from activities.messages import ExecuteAttempt
-from activities.plain import plain_json
 from onthedot.task import WorkflowAction
 
 log = logging.getLogger(__name__)
@@ -71,19 +70,31 @@ class Workflows:
             if running.stop is not Stop.WORKER_STOPS:
                 running.remark = await _end(handle, running)
             raise
-        if returned is not None:
-            value, whole = plain_json(returned)
-            running.result["returned"] = value
-            if not whole:
-                running.result["returned_cut"] = True
+        running.keep_returned(returned)
         return SUCCEEDED
 
     async def _start(
         self, action: WorkflowAction, order: ExecuteAttempt
     ) -> WorkflowHandle[Any, Any]:
-        """The workflow of this attempt: a new one, unless an earlier worker has started it."""
+        """The workflow of this attempt: a new one, unless an earlier worker has started it.
+
+        While the engine is away it is asked again.
+        """
+        may_be_there = activity.info().attempt > 1
+        while True:
+            try:
+                return await self._start_or_find(action, order, may_be_there=may_be_there)
+            except RPCError as error:
+                if error.status not in _PASSING:
+                    raise
+            may_be_there = True  # the answer may have been lost
+            await asyncio.sleep(_PAUSE)
+
+    async def _start_or_find(
+        self, action: WorkflowAction, order: ExecuteAttempt, *, may_be_there: bool
+    ) -> WorkflowHandle[Any, Any]:
         workflow_id = f"run/{order.run_id}"
-        if order.number > 1 and activity.info().attempt > 1:
+        if order.number > 1 and may_be_there:
             found = await self._find(workflow_id)
             if found is not None and await found.memo_value(_ATTEMPT, 0) == order.number:
                 return self._client.get_workflow_handle(workflow_id, run_id=found.run_id)

@@ -164,11 +164,15 @@ def _options(arguments: Sequence[str]) -> Options:
     add("--page", type=Path, default=_PAGE, help="the page that is made of all figures")
     add("--no-page", dest="page", action="store_const", const=None)
     add("--quick", action="store_true", help="small numbers that mean nothing, and no page")
+    add("--whole", action="store_true", help="all sides at all sizes and rates, with both works")
     if "--quick" in arguments:
         parser.set_defaults(tasks=(20,), rates=(5,), seconds=20, register=50, sizes=(50,))
         parser.set_defaults(rows=(1000, 10_000), json=None, page=None)
+    if "--whole" in arguments:
+        parser.set_defaults(tasks=(100, 1000, 2000, 5000), rates=(20, 50, 100), seconds=120)
+        parser.set_defaults(sizes=(1000, 10_000, 50_000), work=("noop", "http"), all_sizes=True)
     given = vars(parser.parse_args(arguments))
-    del given["quick"]
+    del given["quick"], given["whole"]
     return Options(**given)
 
 

@@ -18,10 +18,11 @@ class Aim:
     unit: str
     digits: int
     met: Callable[[float], bool] | None  # None: nothing is aimed at, it stands for comparison
+    why_not: str = "not measured"
 
     def row(self) -> str:
         if self.found is None:
-            return f"| {self.words} | {self.case} | not measured |"
+            return f"| {self.words} | {self.case} | {self.why_not} |"
         found = f"{self.found.text(self.digits)}{self.unit}"
         if self.met is not None:
             found = f"{'met' if self.met(self.found.middle) else 'MISSED'}: {found}"
@@ -72,6 +73,10 @@ def _waiting(kept: Kept) -> Iterator[Aim]:
         words = "memory of a waiting task, counted from an empty installation"
         whole = spread(kept.of("scale", "onthedot", cases[1]), "memory of each")
         yield Aim(words, cases[1], whole, " KiB", 2, None)
+        words = "CPU of an installation whose tasks only wait"
+        for case in (kept.cases("scale")[0], cases[1]):
+            idle = spread(kept.of("scale", "onthedot", case), "idle")
+            yield Aim(words, case, idle, " ms a second", 0, None)
 
 
 def _ratios(kept: Kept) -> Iterator[Aim]:
@@ -110,15 +115,25 @@ def _ratio(
 ) -> Iterator[Aim]:
     """What one side uses in sum, divided by what the other does: each ratio is of two neighbours.
 
-    A machine that is shared is slower at some hours than at others, for both.
+    A machine that is shared is slower at some hours than at others, for both. Where firing goes on
+    all the time, one that does not keep up uses all that there is, and no more.
     """
 
     def used(one: Record) -> float:
         return sum(one.figures.get(name, float("nan")) for name in figures)
 
     pairs = kept.pairs(part, case, side, other)
+    met = None if most is None else partial(ge, most)
+    if part == "steady" and pairs:
+        pairs = [pair for pair in pairs if all(map(_kept_up, pair))]
+        if not pairs:
+            yield Aim(words, case, None, "", 2, met, "no ratio: they did not keep up")
     if found := spread_of([used(ours) / used(theirs) for ours, theirs in pairs]):
-        yield Aim(words, case, found, "", 2, None if most is None else partial(ge, most))
+        yield Aim(words, case, found, "", 2, met)
+
+
+def _kept_up(one: Record) -> bool:
+    return one.figures["within 10"] > 0.99
 
 
 def _slowest(one: Record) -> float:

@@ -107,15 +107,17 @@ async def _follow(
         await _sleep_until(work.first)
     firing = Span(family)
     await _sleep_until(work.last if case.until_quiet else work.last + 1)
-    used, seconds = firing.used()
+    (used, seconds), until = firing.used(), time.time()
     await _all_called(place, work)
     if case.until_quiet:
         if not await family.rest(idle or {}, _quiet_by(work, side) - time.time()):
             problems.append("it was still busy at the end: not all of its CPU is counted")
-        used, seconds = firing.used()
+        (used, seconds), until = firing.used(), time.time()
     memory = family.memory()
-    figures = lag_figures(work, calls.read(place.calls, work.label))
-    figures |= _costs(work, idle, used, seconds, memory)
+    called = calls.read(place.calls, work.label)
+    figures = lag_figures(work, called)
+    made = sum(at <= until for at, _ in counted(work, called))
+    figures |= _costs(made, idle, used, seconds, memory)
     if registered is not None:
         figures["registered"] = registered
         figures["cpu registration"] = sum(registration.values()) / work.tasks * 1000
@@ -152,20 +154,21 @@ async def _all_called(place: Place, work: Work) -> None:
 
 
 def _costs(
-    work: Work, idle: Parts | None, used: Parts, seconds: float, memory: Parts
+    made: int, idle: Parts | None, used: Parts, seconds: float, memory: Parts
 ) -> Mapping[str, float]:
-    """CPU in ms a firing, by part; ms a second while nothing is due; memory in MiB.
+    """CPU in ms for each firing that was ``made`` meanwhile, by part; ms a second while nothing is
+    due; memory in MiB.
 
     ``idle`` is None where the processes did not rest before the first due time.
     """
-    all_used = sum(used.values())
+    all_used, firings = sum(used.values()), max(made, 1)
     costs = {
-        "cpu": all_used / work.firings * 1000,
-        **{f"cpu of {part}": one / work.firings * 1000 for part, one in used.items()},
+        "cpu": all_used / firings * 1000,
+        **{f"cpu of {part}": one / firings * 1000 for part, one in used.items()},
         "memory": sum(memory.values()) / 2**20,
     }
     if idle is not None:
         costs["idle"] = sum(idle.values()) * 1000
         beyond = all_used - sum(idle.values()) * seconds
-        costs["cpu beyond idle"] = beyond / work.firings * 1000
+        costs["cpu beyond idle"] = beyond / firings * 1000
     return costs

@@ -17,27 +17,36 @@ from bench.side import Place, folder
 
 _TASKS = 1000
 _DAYS = 60
-#: Most rows succeeded; one in 50 failed, one in 500 was missed, one in 1000 came by hand.
+#: Most rows succeeded and said something; one in 50 failed, one in 500 was missed, one in 1000 came
+#: by hand. Each that ran has its attempt.
 _FILL = """
     INSERT INTO runs (run_id, task_id, task_version, trigger, due_at, started_at, finished_at,
-                      status, reason, attempt_count, worker, error)
-    SELECT 'run-' || n, 'task-' || n %% %(tasks)s::int, 1,
+                      status, reason, attempt_count, worker, error, output, output_size)
+    SELECT 'task-' || n %% %(tasks)s::int || '.'
+               || to_char(due AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISSUS"Z"'),
+           'task-' || n %% %(tasks)s::int, 1,
            CASE WHEN n %% 1000 = 7 THEN 'manual' ELSE 'schedule' END,
            due, due + interval '5 ms', due + interval '9 ms',
            CASE WHEN n %% 50 = 3 THEN 'failed' WHEN n %% 500 = 4 THEN 'missed'
                 ELSE 'succeeded' END,
            CASE WHEN n %% 500 = 4 THEN 'outage' END, 1, 'worker-1',
-           CASE WHEN n %% 50 = 3 THEN 'ValueError: no such report' END
+           CASE WHEN n %% 50 = 3 THEN 'ValueError: no such report' END,
+           repeat('report ' || n || ' was written to /var/reports; ', 4), 190
     FROM generate_series(%(from)s::int, %(to)s::int) AS n,
          LATERAL (SELECT now() - (%(to)s::int - n) / (%(to)s::int - %(from)s::int + 1.0)
                                * %(days)s::int * interval '1 day') AS at (due)
+"""
+_FILL_ATTEMPTS = """
+    INSERT INTO attempts (due_at, run_id, number, status, started_at, finished_at, worker, error)
+    SELECT due_at, run_id, 1, status, started_at, finished_at, worker, error
+    FROM runs WHERE status <> 'missed' ON CONFLICT DO NOTHING
 """
 _TASK_ROWS = """
     INSERT INTO tasks (id, name, spec, state, engine_version, created_by, updated_by, next_due_at)
     SELECT 'task-' || n, 'Report ' || n, spec, 'paused', 1, 'bench', 'bench', NULL
     FROM generate_series(0, %(tasks)s::int - 1) AS n, (SELECT spec FROM tasks LIMIT 1) AS given
 """
-_COUNT = "SELECT pg_total_relation_size(c.oid) FROM pg_class c WHERE relname LIKE 'runs_20%%'"
+_COUNT = "SELECT pg_total_relation_size(c.oid) FROM pg_class c WHERE relname ~ '^(runs|attempts)_20.._..$'"
 
 
 async def measure(workers: int, rows: Sequence[int]) -> AsyncIterator[Record]:
@@ -86,6 +95,7 @@ async def _fill(side: Product, filled: int, size: int) -> float:
             await connection.execute(_TASK_ROWS, {"tasks": _TASKS})
         given = {"tasks": _TASKS, "days": _DAYS, "from": filled + 1, "to": size}
         await connection.execute(_FILL, given)
+        await connection.execute(_FILL_ATTEMPTS)
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")
         sizes = await (await connection.execute(_COUNT)).fetchall()

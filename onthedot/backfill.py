@@ -18,6 +18,8 @@ Order = Literal["oldest_first", "newest_first"]
 MOST_RUNS = 1000
 MOST_AT_ONCE = 100
 _MOST_LOOKED_AT = 20_000
+#: Nothing was due before; and a moment before the calendar's first one is no time at all.
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 _CHOSEN: dict[Which, frozenset[RunStatus | None]] = {
     "all": frozenset((None, *RunStatus)),
@@ -48,7 +50,7 @@ class DueTime:
 def due_times(task: Task, start: datetime, end: datetime, now: datetime) -> list[datetime]:
     """The task's due times from ``start`` to ``end``, both included; raise InvalidInput."""
     _check_range(start, end, now)
-    just_before = start.astimezone(UTC) - timedelta(microseconds=1)
+    just_before = max(start, _FIRST).astimezone(UTC) - timedelta(microseconds=1)
     found = []
     for due in takewhile(
         lambda due: due <= end, schedule.due_times(task.spec.schedule, task.id, just_before)
@@ -57,6 +59,17 @@ def due_times(task: Task, start: datetime, end: datetime, now: datetime) -> list
         if len(found) > _MOST_LOOKED_AT:
             raise _too_many(end, f"more than {_MOST_LOOKED_AT}")
     return found
+
+
+def check_kept(start: datetime, first: datetime, oldest: datetime) -> None:
+    """Raise InvalidInput where the log would drop a run due at ``first``: it keeps the month of
+    ``oldest`` and those after it.
+    """
+    kept_from = oldest.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    if first < kept_from:
+        problem = f"{first.isoformat()} was due then, and the log keeps nothing that old"
+        remedy = f"give an instant from {kept_from.isoformat()} on (ONTHEDOT_RETENTION)"
+        raise InvalidInput(FieldError("start", start.isoformat(), problem, remedy))
 
 
 def choose(

@@ -114,7 +114,9 @@ class Calendars:
 
 def _check_version(calendar: Calendar, if_version: int | None) -> None:
     if if_version is not None and calendar.version != if_version:
-        raise VersionMismatch(f"the calendar is at version {calendar.version}, not {if_version}")
+        raise VersionMismatch(
+            f"the calendar {calendar.name!r} is at version {calendar.version}, not {if_version}"
+        )
 
 
 def _named_by_any(tasks: Sequence[Task]) -> set[str]:

@@ -1,6 +1,7 @@
 """Tasks start by the clock of their worker: how far it is from those of Postgres and the engine."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -54,6 +55,11 @@ def judge(seconds: float, against: str) -> bool:
         extra={"clock_skew_seconds": round(seconds, 3)},
     )  # fmt: skip
     return False
+
+
+def tell_nothing(against: str) -> None:
+    """Show no skew, where none is known any more."""
+    metrics.CLOCK_SKEW.labels(against).set(math.nan)
 
 
 class EngineClock:

@@ -54,7 +54,9 @@ async def _ask(engine: Engine, name: str) -> KeepLimit:
     except WorkflowQueryRejectedError:  # it has ended: nobody holds it
         return KeepLimit(name=name)
     except WorkflowQueryFailedError as error:
-        raise EngineUnavailable(f"no worker tells how the limit {name} stands: {error}") from error
+        raise EngineUnavailable(
+            f"no worker tells how the limit {name!r} stands: {error}"
+        ) from error
     except RPCError as error:
         match error.status:
             case RPCStatusCode.NOT_FOUND:

@@ -72,6 +72,9 @@ for _status in (RunStatus.SKIPPED, RunStatus.MISSED):
         NOT_RUN.labels(_status.value, _reason)
 for _outcome in ("committed", "away", "busy", "refused"):
     FLUSH_SECONDS.labels(_outcome)
+for _place in ("flusher", "workflows"):
+    BACKLOG.labels(_place)
+UPKEEP_ROUNDS.labels("reconcile", "done")
 
 
 def render(*more: Collector) -> bytes:

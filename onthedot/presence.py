@@ -68,6 +68,8 @@ class Presence:
         while True:
             if (to_engine := clocks.ENGINE.take()) is not None:
                 clocks.judge(to_engine, "temporal")
+            else:
+                clocks.tell_nothing("temporal")
             try:
                 await self.sign()
             except DatabaseUnavailable as error:

@@ -283,13 +283,15 @@ class Registration(Requests):
             if task.state is TaskState.DELETED and not also_deleted:
                 raise NotFound(f"the task {task_id!r} was deleted")
             if if_version is not None and task.version != if_version:
-                raise VersionMismatch(f"the task is at version {task.version}, not {if_version}")
+                raise VersionMismatch(
+                    f"the task {task_id!r} is at version {task.version}, not {if_version}"
+                )
             change = await changed(task)
             if not change.changes(task):
                 return await self._leave(task, key, print_)
             if after := await self._store(task, change, by, key, print_):
                 return await self._hand_over(after)
-        raise VersionMismatch("the task is being changed by others; try again")
+        raise VersionMismatch(f"the task {task_id!r} is being changed by others; try again")
 
     async def _leave(self, task: Task, key: str | None, print_: str) -> Task:
         """The task as it is; the key stands for that answer, also after later changes."""
@@ -329,7 +331,9 @@ class Registration(Requests):
         one_commit = transaction if key or led_on or holds else connection
         async with one_commit(self._pool) as conn:
             if not await calendars.hold(conn, spec.schedule):
-                raise Conflict("a calendar of the task was changed this moment: send it again")
+                raise Conflict(
+                    f"a calendar of the task {task_id!r} was changed this moment: send it again"
+                )
             if before := await bind(conn, key, print_, task_id):
                 return await tasks.get_task(conn, before), True
             if led_on:

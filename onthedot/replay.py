@@ -5,9 +5,10 @@ is to be run with a new version before its workers are rolled out.
 """
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,12 +37,16 @@ class Report:
     """What came of a replay. ``failures`` are by workflow id, and say where it went apart."""
 
     open: int = 0  # workflows of ours that are open
+    not_begun: int = (
+        0  # of those that were looked at: they have done nothing yet, and begin with new code
+    )
     replayed: Counter[str] = field(default_factory=Counter)  # by workflow type
     failures: dict[str, str] = field(default_factory=dict)
 
 
 async def replay_open(settings: Settings, *, sample: int, tasks: Sequence[str] = ()) -> Report:
-    """Replay the open workflows of ``tasks``, or a random ``sample`` of all that are open.
+    """Replay the open workflows of ``tasks``, or a random ``sample`` of all that are open and have
+    done something: one that only waits for its start fits any code.
 
     Raise EngineUnavailable, or InvalidInput for a task that has no open workflow.
     """
@@ -50,11 +55,17 @@ async def replay_open(settings: Settings, *, sample: int, tasks: Sequence[str] =
         found = [one async for one in engine.client.list_workflows(_OPEN)]
         report = Report(open=len(found))
         if tasks:
-            chosen = [_of_task(found, task) for task in tasks]
+            chosen, most = [_of_task(found, task) for task in tasks], len(tasks)
         else:
-            chosen = random.sample(found, min(sample, len(found)))
-        async for history in _histories(engine.client, chosen):
-            await _replay(history, report)
+            chosen, most = random.sample(found, len(found)), sample
+        async with contextlib.aclosing(_histories(engine.client, chosen)) as histories:
+            async for history in histories:
+                if not _has_begun(history):
+                    report.not_begun += 1
+                elif report.replayed.total() < most:
+                    await _replay(history, report)
+                if report.replayed.total() == most:
+                    break
     except RPCError as error:
         raise translate(error) from error
     return report
@@ -75,7 +86,10 @@ def in_words(report: Report) -> str:
     """The report for a terminal, with what to do when something does not fit."""
     kinds = ", ".join(f"{count} {name}" for name, count in sorted(report.replayed.items()))
     of = f" of {report.open} open ones" if report.open else ""
-    lines = [f"replayed {report.replayed.total()}{of} ({kinds or 'no workflow is open'})"]
+    none = "none has begun" if report.open else "no workflow is open"
+    lines = [f"replayed {report.replayed.total()}{of} ({kinds or none})"]
+    if report.not_begun:
+        lines[0] += f", left out {report.not_begun} that have not begun"
     if not report.failures:
         return f"{lines[0]}: all of them go on with this code."
     lines += [f"  does not fit: {name}: {error}" for name, error in report.failures.items()]
@@ -98,13 +112,20 @@ def _of_task(found: Sequence[WorkflowExecution], task: str) -> WorkflowExecution
 
 async def _histories(
     client: Client, chosen: Sequence[WorkflowExecution]
-) -> AsyncIterator[WorkflowHistory]:
+) -> AsyncGenerator[WorkflowHistory]:
     async def fetch(one: WorkflowExecution) -> WorkflowHistory:
         return await client.get_workflow_handle(one.id, run_id=one.run_id).fetch_history()
 
     for start in range(0, len(chosen), _FETCHED_AT_ONCE):
         for history in await asyncio.gather(*map(fetch, chosen[start : start + _FETCHED_AT_ONCE])):
             yield history
+
+
+def _has_begun(history: WorkflowHistory) -> bool:
+    """Whether a worker has done anything for it that a replay could contradict."""
+    return any(
+        event.HasField("workflow_task_completed_event_attributes") for event in history.events
+    )
 
 
 async def _replay(history: WorkflowHistory, report: Report) -> None:

@@ -4,6 +4,7 @@ A request is a row first, with who asked and when; then it is an Update of the t
 id is the Update's, so that it happens once. When the engine does not answer, upkeep sends it again.
 """
 
+import contextlib
 import copy
 import uuid
 from collections.abc import Sequence
@@ -18,7 +19,14 @@ from onthedot.database import tasks
 from onthedot.database.pool import Connection, Pool, connection, transaction
 from onthedot.database.tasks import Request
 from onthedot.engine import Engine
-from onthedot.errors import Conflict, EngineUnavailable, FieldError, InvalidInput, NotFound
+from onthedot.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    EngineUnavailable,
+    FieldError,
+    InvalidInput,
+    NotFound,
+)
 from onthedot.idempotency import bind, fingerprint, subject_of
 from onthedot.observed import observed
 from onthedot.run import Run, RunStatus, Trigger, requested_run_id
@@ -34,6 +42,7 @@ class Requests:
         self._pool = pool
         self._acceptance = Acceptance(settings, pool)
         self._workflows = TaskWorkflows(engine, pool)
+        self._retention = settings.retention
         self._tells = True
 
     def storing_only(self) -> Self:
@@ -139,8 +148,10 @@ class Requests:
                 raise Conflict(f"the run {run_id!r} has ended already: {run.status}")
             await tasks.insert_request(conn, request, now=datetime.now(UTC))
         await self._tell(request)
-        async with connection(self._pool) as conn:
-            return await log.get_run(conn, run_id)
+        with contextlib.suppress(DatabaseUnavailable):  # what was asked is kept all the same
+            async with connection(self._pool) as conn:
+                return await log.get_run(conn, run_id)
+        return run
 
     async def send(self, request: Request) -> bool:
         """Send a stored request to its task's workflow; False when the engine does not answer."""
@@ -168,8 +179,10 @@ class Requests:
         return before is None or await self.send(before)
 
     async def _tell(self, request: Request) -> None:
+        """Send a request that was just stored, as far as that can be done now."""
         if self._tells:
-            await self.send(request)
+            with contextlib.suppress(DatabaseUnavailable):
+                await self.send(request)
 
     async def _task(self, task_id: str) -> Task:
         async with connection(self._pool) as conn:
@@ -196,9 +209,11 @@ class Requests:
     async def _chosen(
         self, task: Task, start: datetime, end: datetime, which: Which
     ) -> tuple[list[datetime], list[DueTime]]:
-        due = backfills.due_times(task, start, end, datetime.now(UTC))
+        now = datetime.now(UTC)
+        due = backfills.due_times(task, start, end, now)
         if not due:
             return due, []
+        backfills.check_kept(start, due[0], now - self._retention)
         async with connection(self._pool) as conn:
             known = await log.statuses_of_due_times(conn, task.id, due[0], due[-1])
         return due, backfills.choose(due, known, which, end)

@@ -33,6 +33,11 @@ class Trigger(StrEnum):
     CATCH_UP = "catch_up"  # its time passed while nothing could run
     FOLLOW_UP = "follow_up"  # a run of another task ended
 
+    @property
+    def is_occurrence(self) -> bool:
+        """Whether the schedule called for the run, in time or later."""
+        return self in (Trigger.SCHEDULE, Trigger.CATCH_UP)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:

@@ -138,7 +138,8 @@ class _Kept:
                 await self._end_process()
                 problem = f"did not start ({error})"
                 continue
-            except OSError as error:
+            except OSError as error:  # also of what looks whether it is ready
+                await self._end_process()
                 problem = f"cannot be started ({error})"
                 continue
             self._say(f"{self.child.name} is running again")

@@ -221,10 +221,13 @@ class OverlapPolicy(StrEnum):
     ALLOW = "allow"  # they run at once, up to ``overlap_limit`` of them
 
 
+Keep = Literal["all", "latest", "none"]
+
+
 class CatchUp(Shape):
     """What happens to occurrences whose time passed while nothing could run."""
 
-    keep: Literal["all", "latest", "none"] = "latest"
+    keep: Keep = "latest"
     within: Duration = timedelta(days=1)
 
 

@@ -204,7 +204,7 @@ def read_orders(request: Request) -> list[RunOrder]:
 
 
 def _cursor(task: Task) -> datetime:
-    """What is due next by the row is the first that a workflow runs which is started now."""
+    """Where a workflow that is started now begins: just before the row's next due time."""
     just_before = task.next_due_at - timedelta(microseconds=1) if task.next_due_at else None
     return max(task.updated_at, just_before or task.updated_at)
 

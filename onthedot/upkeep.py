@@ -98,9 +98,9 @@ class Upkeep:
             )
         return sent
 
-    async def mind_months(self) -> None:
-        """Forget old keys, requests and versions, make the log's months ahead, drop those past
-        retention.
+    async def apply_retention(self) -> None:
+        """Forget old keys, requests, versions and workers; make the log's months ahead, and drop
+        those past retention.
 
         Raise DatabaseBusy where a month is held by others, or another DatabaseUnavailable.
         """
@@ -181,7 +181,7 @@ class Upkeep:
         async with connection(self._pool) as conn:
             if request.kind != "cancel":
                 runs = await log.some_runs(conn, request.run_ids)
-                if all(run.status is not RunStatus.WAITING for run in runs):
+                if runs and all(run.status is not RunStatus.WAITING for run in runs):
                     await tasks.mark_sent(conn, request.id)
                     return True
             task = await tasks.get_task(conn, request.task_id)

@@ -19,12 +19,12 @@ from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 from activities.apart import RunWorkflows
 from activities.attempt import Executor
 from activities.catch_up import catch_up
-from activities.follow_ups import FollowUps
+from activities.follow_ups import FollowUpActivities
 from activities.limits import Limits
 from activities.plan import pass_over, plan
 from activities.recall import Recalls
 from activities.record import Recorder
-from activities.upkeep import Upkeep as UpkeepActivities
+from activities.upkeep import UpkeepActivities
 from onthedot import engine_runtime, metrics, readiness
 from onthedot.database.pool import open_pool
 from onthedot.database.run_log import RunLog
@@ -38,11 +38,7 @@ from onthedot.presence import Presence
 from onthedot.registration import Registration
 from onthedot.settings import Settings
 from onthedot.upkeep import Upkeep
-from workflows.backlog import BacklogWorkflow
-from workflows.limit import LimitWorkflow
-from workflows.runner import workflow_runner
-from workflows.single_run import RunWorkflow
-from workflows.task import TaskWorkflow
+from workflows.runner import MAIN_WORKFLOWS, UPKEEP_WORKFLOWS, workflow_runner
 from workflows.upkeep import UpkeepWorkflow
 
 logger = logging.getLogger(__name__)
@@ -93,7 +89,7 @@ async def run(settings: Settings, *, role: Role = "all", queues: Sequence[str] =
         parts = _Parts(settings, engine, log, identity)
         keeper = Upkeep(settings, pool, engine, registration)
         starter = FollowUpStarter(pool, registration.send)
-        workers = parts.workers(role, queues, UpkeepActivities(keeper), FollowUps(starter))
+        workers = parts.workers(role, queues, UpkeepActivities(keeper), FollowUpActivities(starter))
         if not engine.tells_workers:
             logger.info("Temporal tells no worker of cancellations: waiting runs heartbeat")
         logger.info("worker %s: role %s, queues %s", identity, role, ", ".join(queues))
@@ -119,7 +115,7 @@ class _Parts:
         role: Role,
         queues: Sequence[str],
         upkeep: UpkeepActivities,
-        follow_ups: FollowUps,
+        follow_ups: FollowUpActivities,
     ) -> list[Worker]:
         """One for the main queue, one for each other queue that is executed here, and upkeep's."""
         executed = () if role == "scheduler" else queues
@@ -146,7 +142,7 @@ class _Parts:
         return Worker(
             self._engine.client,
             task_queue=TASK_QUEUE,
-            workflows=[TaskWorkflow, RunWorkflow, LimitWorkflow],
+            workflows=MAIN_WORKFLOWS,
             activities=activities,
             no_remote_activities=not executes,
             workflow_runner=workflow_runner(),
@@ -172,13 +168,13 @@ class _Parts:
             graceful_shutdown_timeout=self._settings.shutdown_grace,
         )
 
-    def _upkeep_worker(self, upkeep: UpkeepActivities, follow_ups: FollowUps) -> Worker:
+    def _upkeep_worker(self, upkeep: UpkeepActivities, follow_ups: FollowUpActivities) -> Worker:
         return Worker(
             self._engine.client,
             task_queue=UPKEEP_QUEUE,
-            workflows=[UpkeepWorkflow, BacklogWorkflow],
+            workflows=UPKEEP_WORKFLOWS,
             activities=[
-                *(upkeep.reconcile, upkeep.compare, upkeep.mind_months),
+                *(upkeep.reconcile, upkeep.compare, upkeep.apply_retention),
                 *(follow_ups.start, self._recorder.record_rows),
             ],
             workflow_runner=workflow_runner(),

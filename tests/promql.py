@@ -7,6 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MATCHERS = re.compile(r"\{[^{}]*\}")
+_SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^{}]*)\}")
+_EQUALS = re.compile(r'(\w+)="([^"]*)"')
 _RANGE = re.compile(r"\[[^\[\]]*\]")
 _LABELS = re.compile(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)")
 _WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?!\s*\()")
@@ -26,6 +28,15 @@ def names(expression: str) -> set[str]:
         word
         for match in _WORD.finditer(left)
         if (word := match.group()) not in _KEYWORDS and not _is_cut(left, match.end())
+    }
+
+
+def wanted_labels(expression: str) -> set[tuple[str, str, str]]:
+    """The metrics with a label and the value that it must have: ``a{b="c"}`` is (a, b, c)."""
+    return {
+        (metric, label, value)
+        for metric, matchers in _SELECTOR.findall(expression)
+        for label, value in _EQUALS.findall(matchers)
     }
 
 
@@ -51,6 +62,16 @@ def samples(text: str, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == name and labels.items() <= sample.labels.items()
     )
+
+
+def values_of(text: str, name: str, label: str) -> set[str]:
+    """The values that ``label`` has in the samples of ``name``."""
+    return {
+        sample.labels[label]
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and label in sample.labels
+    }
 
 
 def label_values(text: str, prefix: str) -> Iterable[str]:

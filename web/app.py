@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would name this server's own address, behind a proxy too
     )
     app.add_middleware(Head)
     app.add_middleware(Guard, settings=settings)

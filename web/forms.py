@@ -18,9 +18,9 @@ from onthedot.errors import FieldError
 from onthedot.schedule import zones
 from onthedot.task import HttpAction, PythonAction, ShellAction, TaskRegistration, TaskSpec, as_json
 from web import schedule_form
+from web.form_text import listed, pretty
 from web.schedule_form import ScheduleForm, schedule_values
 from web.shape_errors import field_errors, unstorable
-from web.typed import listed, pretty
 
 SCHEDULE_KINDS = ("once", "cron", "interval")
 ACTION_KINDS = ("http", "shell", "python", "workflow")
@@ -285,7 +285,7 @@ def _pairs(text: str, divider: str, example: str) -> Any:
     if text.lstrip().startswith("{"):
         return read_json(text)
     pairs = {}
-    for line in filter(str.strip, text.splitlines()):
+    for line in filter(str.strip, text.split("\n")):
         name, found, value = line.partition(divider)
         if not found or not name.strip():
             raise ValueError(f"Cannot read {line.strip()!r}. Write {example}, one a line.")
@@ -320,7 +320,10 @@ def _action_values(spec: TaskSpec) -> dict[str, str]:
     values = {f"{action.kind}.{name}": value for name, value in as_json(action).items()}
     match action:
         case HttpAction():
-            is_text = isinstance(action.body, str) or action.body is None
+            # a form sends each line end as one newline
+            is_text = action.body is None or (
+                isinstance(action.body, str) and "\r" not in action.body
+            )
             values["http.headers"] = _lines(action.headers, ": ")
             values["http.body_format"] = "text" if is_text else "json"
             values["http.body"] = (action.body or "") if is_text else pretty(action.body)
@@ -336,7 +339,7 @@ def _action_values(spec: TaskSpec) -> dict[str, str]:
 
 
 def _lines(pairs: Mapping[str, str], divider: str) -> str:
-    if any("\n" in value for value in pairs.values()):
+    if any("\n" in value or "\r" in value or value != value.strip() for value in pairs.values()):
         return pretty(dict(pairs))
     return "\n".join(f"{name}{divider}{value}" for name, value in pairs.items())
 
@@ -349,7 +352,7 @@ def _policy_values(spec: TaskSpec) -> dict[str, str]:
         "policies.catch_up.within": duration.write(policies.catch_up.within),
         "policies.retry.attempts": str(policies.retry.attempts),
         "policies.retry.backoff": duration.write(policies.retry.backoff),
-        "policies.retry.factor": f"{policies.retry.factor:g}",
+        "policies.retry.factor": str(policies.retry.factor).removesuffix(".0"),
         "policies.retry.max_backoff": duration.write(policies.retry.max_backoff),
         "policies.retry.within": _optional(policies.retry.within),
         "policies.retry.not_on": ", ".join(policies.retry.not_on),

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from onthedot import duration
 from onthedot.schedule import zones
 from onthedot.task import CronSchedule, IntervalSchedule, OnceSchedule, TaskSpec, as_json
-from web.typed import listed, read_local, write_local
+from web.form_text import listed, read_local, write_local
 
 EMPTY: dict[str, str] = {
     "schedule.kind": "once",

@@ -125,7 +125,7 @@ def _field_error(error: Mapping[str, Any]) -> FieldError:
         return FieldError(
             where, None, "is missing", "Send a JSON object, with Content-Type: application/json."
         )
-    if kind == "model_attributes_type" and isinstance(value, bytes):
+    if kind in ("model_attributes_type", "dict_type") and isinstance(value, bytes):
         return FieldError(
             where,
             value.decode("utf-8", "replace"),

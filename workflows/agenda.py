@@ -22,12 +22,12 @@ from activities.plan import (
 )
 from onthedot.run import RunStatus, Trigger, scheduled_run_id
 from onthedot.task import CatchUp, TaskState
+from workflows import patches
 from workflows.log import TaskLog
 from workflows.messages import KeepTask
 from workflows.turns import had_its_turn, take_turn
 
 PLANNED_AHEAD = 10
-_CAUGHT_UP_ONCE = "what is caught up has not had its turn"
 
 
 class Agenda:
@@ -141,7 +141,7 @@ class Agenda:
             self._log_not_run(not_run)
         self._state.cursor = max(self._state.cursor, until)
         kept = list(found.kept)
-        if kept and workflow.patched(_CAUGHT_UP_ONCE):
+        if kept and workflow.patched(patches.CAUGHT_UP_ONCE):
             kept = [due_at for due_at in kept if due_at not in self._state.had_turn]
             for due_at in kept:
                 take_turn(self._state, due_at)

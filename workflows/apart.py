@@ -37,7 +37,7 @@ class RunApart(RunInFlight):
         super().__init__(kept.order, kept.start_at, kept.follow_ups)
         self.workflow_id = kept.workflow_id
         self.recalled, self.shown, self.in_line = kept.recalled, kept.shown, kept.in_line
-        self._comes_back, self._cancel_reason = kept.comes_back, kept.cancel_reason
+        self._comes_back, self._stop_reason = kept.comes_back, kept.cancel_reason
         self._task_id, self._version, self._make = task_id, version, make
         self._to_tell: list[StopRun] = []
         self._end: TellOfRun | None = None
@@ -64,7 +64,7 @@ class RunApart(RunInFlight):
             follow_ups=self.follow_ups,
             recalled=self.recalled,
             comes_back=self._comes_back,
-            cancel_reason=self._cancel_reason,
+            cancel_reason=self._stop_reason,
             shown=self.shown,
             in_line=self.in_line,
             due_again=due_again,
@@ -94,7 +94,7 @@ class RunApart(RunInFlight):
     def hear(self, news: TellOfRun) -> None:
         """Its workflow tells of it: perhaps that it goes on, as a recall has come too late."""
         if self.recalled and not news.recalled:
-            self.recalled, self._comes_back, self._cancel_reason = False, False, None
+            self.recalled, self._comes_back, self._stop_reason = False, False, None
         if news.ended:
             self._end = news
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from workflows import patches
+
 #: With one workflow task: each may bring 64 KiB of its action, as much of arguments, and an outcome.
 MOST_AT_ONCE = 16
-_IN_BATCHES = "runs are sent off in batches"
 
 
 class Batches:
@@ -19,7 +20,7 @@ class Batches:
         self._set_at = -1  # how long the history was then
 
     async def pass_through(self) -> None:
-        while self._is_full() and workflow.patched(_IN_BATCHES):
+        while self._is_full() and workflow.patched(patches.IN_BATCHES):
             if self._set_at != self._length:  # one that ends with this workflow task wakes nobody
                 self._set_at = self._length
                 self._alarm = asyncio.create_task(

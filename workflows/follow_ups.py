@@ -5,11 +5,10 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from activities.follow_ups import FollowUps as FollowUpActivities
-from activities.follow_ups import StartFollowUps
+from activities.follow_ups import FollowUpActivities, StartFollowUps
 from onthedot.engine import UPKEEP_QUEUE
 from onthedot.run import Run, RunStatus
-from onthedot.task import FollowUps as TaskFollowUps
+from onthedot.task import FollowUps
 from workflows.beside import Spawn
 from workflows.messages import KeepTask
 
@@ -20,14 +19,14 @@ UNTIL_IT_SUCCEEDS = RetryPolicy(
 )
 
 
-class FollowUps:
+class PendingFollowUps:
     """Follow-ups wait here until the run's row is in the log and their own runs are asked for."""
 
     def __init__(self, state: KeepTask, spawn: Spawn) -> None:
         self._state, self._spawn = state, spawn
         self._is_busy = False
 
-    def after(self, run: Run, follow_ups: TaskFollowUps) -> None:
+    def after(self, run: Run, follow_ups: FollowUps) -> None:
         """A run has ended; ``follow_ups`` are of the definition that it was made from."""
         if chosen := that_follow(run, follow_ups):
             self._state.follow_ups.append(chosen)
@@ -54,7 +53,7 @@ class FollowUps:
         return [one for one in self._state.follow_ups if one.run_id not in waiting]
 
 
-def that_follow(run: Run, follow_ups: TaskFollowUps) -> StartFollowUps | None:
+def that_follow(run: Run, follow_ups: FollowUps) -> StartFollowUps | None:
     """What is to be started after a run that has ended."""
     chosen: list[str] = []
     if run.status is RunStatus.SUCCEEDED:

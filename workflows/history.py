@@ -2,6 +2,8 @@
 
 from temporalio import workflow
 
+from workflows import patches
+
 MIB = 1024 * 1024
 #: Events and bytes after which a quiet moment is used to continue as new, and after which one is
 #: made. A lower number breaks the replay of tasks that run.
@@ -9,7 +11,6 @@ LONG_HISTORY, TOO_LONG_HISTORY = 2_000, 20_000
 LONG_IN_BYTES, TOO_LONG_IN_BYTES = 4 * MIB, 24 * MIB
 #: The same after which queued runs wait for a new history: they could keep this one busy for ever.
 FULL_HISTORY, FULL_IN_BYTES = 10_000, 12 * MIB
-_IN_BYTES = "a history is too long by its bytes, too"
 
 
 def is_long() -> bool:
@@ -28,4 +29,4 @@ def _is_longer_than(events: int, size: int) -> bool:
     info = workflow.info()
     if info.get_current_history_length() > events:
         return True
-    return info.get_current_history_size() > size and workflow.patched(_IN_BYTES)
+    return info.get_current_history_size() > size and workflow.patched(patches.IN_BYTES)

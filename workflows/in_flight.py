@@ -10,8 +10,8 @@ from activities.messages import RunOrder
 from onthedot.run import Run, Trigger
 from onthedot.task import FollowUps
 
-#: Waiting runs that hear of a recall by a heartbeat make the last one 1 to 2.5 s before their instant;
-#: later one simply runs.
+#: A waiting run that learns of a recall by heartbeat sends its last one 1 to 2.5 s before its instant:
+#: a later recall comes too late, and it runs.
 _LAST_RECALL = timedelta(seconds=3)
 
 
@@ -30,7 +30,7 @@ class RunInFlight(ABC):
         self.in_line = False  # it waits for a place under a limit, or did
         self.shown = False  # the log has a row for it, whether or not a worker has it
         self._comes_back = False  # whether it will hear in time that it shall not start
-        self._cancel_reason: str | None = None
+        self._stop_reason: str | None = None
 
     @abstractmethod
     async def to_end(self) -> Run:
@@ -61,12 +61,12 @@ class RunInFlight(ABC):
         """Whether it was asked to end before its instant, and only its worker can answer."""
 
     @property
-    def is_cancelled(self) -> bool:
-        return self._cancel_reason is not None
+    def is_asked_to_stop(self) -> bool:
+        return self._stop_reason is not None
 
     @property
-    def cancel_reason(self) -> str | None:
-        return self._cancel_reason
+    def stop_reason(self) -> str | None:
+        return self._stop_reason
 
     @property
     def waits(self) -> bool:
@@ -74,7 +74,7 @@ class RunInFlight(ABC):
         return not self.has_begun and workflow.now() < self.start_at
 
     @property
-    def takes_place(self) -> bool:
+    def counts_for_overlap(self) -> bool:
         """Whether another run would overlap with it: unless it is on its way back."""
         return not (self._comes_back and self.waits)
 
@@ -85,7 +85,7 @@ class RunInFlight(ABC):
 
     def recall(self) -> None:
         """Ask for it back while the worker will still hear of it before the instant."""
-        if self.came_by_itself and self._hears and not self.is_cancelled:
+        if self.is_scheduled and self._hears and not self.is_asked_to_stop:
             self._stop(HowToStop.RECALL, "recalled")
             self.recalled = True
 
@@ -101,7 +101,7 @@ class RunInFlight(ABC):
     def _stop(self, how: HowToStop, reason: str) -> None:
         self.recalled = False  # one that was on its way back is not to be planned again
         self._comes_back = self._comes_back or self._hears
-        is_asked, self._cancel_reason = self.is_cancelled, reason
+        is_asked, self._stop_reason = self.is_asked_to_stop, reason
         self._tell(how, reason, is_first=not is_asked)
 
     @abstractmethod
@@ -109,7 +109,7 @@ class RunInFlight(ABC):
         """Have the attempt that goes on hear that it shall end."""
 
     @property
-    def came_by_itself(self) -> bool:
+    def is_scheduled(self) -> bool:
         return self.order.trigger is Trigger.SCHEDULE
 
     @property

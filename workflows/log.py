@@ -69,7 +69,7 @@ class TaskLog:
             self._finished_version = version
 
     def task_finished(self) -> None:
-        """That is to be written, unless the log has it already."""
+        """Have the log told that the task is finished, unless a run's own row has said so."""
         if self._finished_version != self._state.version:
             self._task_changed = True
 

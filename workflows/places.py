@@ -17,10 +17,8 @@ AHEAD = timedelta(milliseconds=250)
 
 
 class Places:
-    """Of one run: taken one after the other in the order of the limits' names.
-
-    So no two runs can each have what the other waits for. They are held to the run's end, with its
-    retries and the pauses between.
+    """Those of one run, taken in the order of the limits' names, so that no two runs can each have
+    what the other waits for. They are held to the run's end, with its retries and the pauses between.
     """
 
     def __init__(
@@ -44,10 +42,10 @@ class Places:
         await self._until_instant()
         began = workflow.now()
         for name, size in sorted(run.spec.policies.limits.items()):
-            if not run.is_cancelled:
+            if not run.is_asked_to_stop:
                 await self._take(name, size)
-        run.in_line = run.in_line and run.is_cancelled
-        if self._waited_for and not run.is_cancelled:
+        run.in_line = run.in_line and run.is_asked_to_stop
+        if self._waited_for and not run.is_asked_to_stop:
             seconds = (workflow.now() - began).total_seconds()
             run.remark = f"waited {seconds:.1f} s for limit {', '.join(self._waited_for)}"
             self._show(run.remark)
@@ -68,7 +66,7 @@ class Places:
             return
         try:
             await workflow.wait_condition(
-                lambda: run.is_cancelled,
+                lambda: run.is_asked_to_stop,
                 timeout=left,
                 timeout_summary=f"until it asks for {', '.join(sorted(run.spec.policies.limits))}",
             )
@@ -97,11 +95,11 @@ class Places:
             retry_policy=UNTIL_SENT,
             summary=f"a place under the limit {name}",
         )
-        await workflow.wait_condition(lambda: name in self._news or run.is_cancelled)
-        if not run.is_cancelled and not self._news[name].granted:
+        await workflow.wait_condition(lambda: name in self._news or run.is_asked_to_stop)
+        if not run.is_asked_to_stop and not self._news[name].granted:
             self._waited_for.append(name)
             self._show(_in_words(self._news[name]))
-            await workflow.wait_condition(lambda: self._news[name].granted or run.is_cancelled)
+            await workflow.wait_condition(lambda: self._news[name].granted or run.is_asked_to_stop)
 
 
 async def give_back(limits: list[str], run_id: str) -> None:

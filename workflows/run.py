@@ -17,6 +17,7 @@ from onthedot import duration
 from onthedot.engine import run_queue
 from onthedot.run import Attempt, Output, Run, RunStatus
 from onthedot.task import Action, Policies, PythonAction, TaskSpec
+from workflows import patches
 from workflows.batches import Batches
 from workflows.in_flight import RunInFlight
 from workflows.retry import NotAgain, after_attempt
@@ -35,16 +36,17 @@ class RunHere(RunInFlight):
     def __init__(
         self,
         order: RunOrder,
+        *,
         task_id: str,
         version: int,
         spec: TaskSpec,
         report: Callable[[Run], None],
-        after_success: AfterSuccess | None,
         batches: Batches,
+        after_success: AfterSuccess | None = None,
     ) -> None:
-        """With ``after_success`` its first attempt may write the final row itself.
+        """``report`` gets rows that are to be shown; its attempts pass through ``batches``.
 
-        Its attempts pass through ``batches``.
+        With ``after_success`` its first attempt may write the final row itself.
         """
         super().__init__(order, max(order.due_at, workflow.now()), spec.follow_ups)
         self.spec = spec
@@ -71,7 +73,7 @@ class RunHere(RunInFlight):
 
     @property
     def may_be_silent(self) -> bool:
-        return self.is_cancelled and self.waits and not self.held_back
+        return self.is_asked_to_stop and self.waits and not self.held_back
 
     def _tell(self, how: HowToStop, reason: str, *, is_first: bool) -> None:
         if self._handle and is_first:
@@ -108,11 +110,11 @@ class RunHere(RunInFlight):
         outcome = await self._attempt(number)
         row = self._row(number, outcome)
         if self._was_recalled_too_late(outcome):
-            self.recalled, self._cancel_reason, self.remark = False, None, _RECALLED_TOO_LATE
+            self.recalled, self._stop_reason, self.remark = False, None, _RECALLED_TOO_LATE
             row = replace(row, status=RunStatus.RUNNING, finished_at=None, reason=self.remark)
             self._report(row)
             return None
-        if self._cancel_reason is not None:
+        if self._stop_reason is not None:
             return row
         retry, now = self.spec.policies.retry, workflow.now()
         follows = after_attempt(retry, outcome, number, self._first_at, now)
@@ -122,7 +124,7 @@ class RunHere(RunInFlight):
         if await self._cancelled_within(min(follows.after, self._time_left()), number):
             now = workflow.now()
             return replace(
-                row, status=RunStatus.CANCELLED, reason=self._cancel_reason, finished_at=now
+                row, status=RunStatus.CANCELLED, reason=self._stop_reason, finished_at=now
             )
         if self._time_left() <= timedelta():
             error = self._out_of_time(row.error)
@@ -133,7 +135,7 @@ class RunHere(RunInFlight):
         """Whether its action had begun when its worker heard that it was asked back."""
         is_cut_off = outcome.status is RunStatus.CANCELLED and outcome.started_at is not None
         may_run_again = self.spec.policies.delivery != "at_most_once"
-        return self.recalled and is_cut_off and may_run_again and workflow.patched(_CUT_OFF)
+        return self.recalled and is_cut_off and may_run_again and workflow.patched(patches.CUT_OFF)
 
     @property
     def _first_at(self) -> datetime:
@@ -164,7 +166,7 @@ class RunHere(RunInFlight):
 
     async def _executed(self, number: int, longest: timedelta) -> Outcome:
         await self._batches.pass_through()
-        if self._cancel_reason is not None:  # together with its order
+        if self._stop_reason is not None:  # together with its order
             return _unheard_of(RunStatus.CANCELLED)
         policies, now = self.spec.policies, workflow.now()
         start_at = self.start_at if number == 1 else now
@@ -182,7 +184,7 @@ class RunHere(RunInFlight):
             delivery=policies.delivery,
             outcome=self.order.outcome,
             after_success=self._after_success if number == 1 else None,
-            catch_up=policies.catch_up if number == 1 and self.came_by_itself else None,
+            catch_up=policies.catch_up if number == 1 and self.is_scheduled else None,
         )
         self._handle = workflow.start_activity_method(
             Executor.execute_attempt,
@@ -200,7 +202,7 @@ class RunHere(RunInFlight):
         except ActivityError as error:
             return self._of_no_worker(error)
         except asyncio.CancelledError:  # in the moment in which it was to be sent
-            if self._cancel_reason is None:
+            if self._stop_reason is None:
                 raise
             return _unheard_of(RunStatus.CANCELLED)
 
@@ -208,7 +210,7 @@ class RunHere(RunInFlight):
         if is_cancelled_exception(error):
             return _unheard_of(RunStatus.CANCELLED)
         cause = f"the worker could not run it: {error.cause or error}"
-        if self._cancel_reason is not None:  # it was lost before it could heed that
+        if self._stop_reason is not None:  # it was lost before it could heed that
             return _unheard_of(RunStatus.CANCELLED, error=cause)
         may_retry = self.spec.policies.delivery != "at_most_once"
         return _unheard_of(RunStatus.FAILED, workflow.now(), cause, may_retry=may_retry)
@@ -216,7 +218,7 @@ class RunHere(RunInFlight):
     async def _cancelled_within(self, delay: timedelta, number: int) -> bool:
         try:
             await workflow.wait_condition(
-                lambda: self._cancel_reason is not None,
+                lambda: self._stop_reason is not None,
                 timeout=delay,
                 timeout_summary=f"before attempt {number + 1}",
             )
@@ -236,7 +238,7 @@ class RunHere(RunInFlight):
             status=outcome.status,
             started_at=self._attempts[0].started_at if self._attempts else None,
             finished_at=outcome.finished_at,
-            reason=self._cancel_reason
+            reason=self._stop_reason
             if outcome.status is RunStatus.CANCELLED
             else in_words(self.order, self.remark, outcome.remark),
             attempts=list(self._attempts),
@@ -249,7 +251,6 @@ class RunHere(RunInFlight):
 
 
 _RECALLED_TOO_LATE = "a change of its task came as it began, and it was started again"
-_CUT_OFF = "a run that is called back too late is made again"
 _USUAL_PRIORITY = 3
 _MILLISECOND = timedelta(milliseconds=1)
 

@@ -2,21 +2,17 @@
 
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowRunner
 
-from workflows import waiting
+from workflows import wait_for
 from workflows.backlog import BacklogWorkflow
 from workflows.limit import LimitWorkflow
 from workflows.single_run import RunWorkflow
 from workflows.task import TaskWorkflow
 from workflows.upkeep import UpkeepWorkflow
 
-waiting.use_everywhere()
-WORKFLOWS: tuple[type, ...] = (
-    TaskWorkflow,
-    RunWorkflow,
-    LimitWorkflow,
-    UpkeepWorkflow,
-    BacklogWorkflow,
-)
+wait_for.use_everywhere()
+MAIN_WORKFLOWS: tuple[type, ...] = (TaskWorkflow, RunWorkflow, LimitWorkflow)
+UPKEEP_WORKFLOWS: tuple[type, ...] = (UpkeepWorkflow, BacklogWorkflow)
+WORKFLOWS = MAIN_WORKFLOWS + UPKEEP_WORKFLOWS
 
 
 def workflow_runner() -> WorkflowRunner:

@@ -11,10 +11,11 @@ from activities.limits import TellOfPlace
 from activities.messages import AfterSuccess, RunOrder
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskSpec, TaskState
+from workflows import patches
 from workflows.apart import LostRuns, RunApart
 from workflows.batches import Batches
 from workflows.beside import Spawn
-from workflows.follow_ups import FollowUps
+from workflows.follow_ups import PendingFollowUps
 from workflows.history import is_full, is_long
 from workflows.in_flight import RunInFlight
 from workflows.log import TaskLog
@@ -39,7 +40,8 @@ class Runs:
         self,
         state: KeepTask,
         log: TaskLog,
-        follow_ups: FollowUps,
+        *,
+        follow_ups: PendingFollowUps,
         spawn: Spawn,
         after_success: Callable[[], AfterSuccess | None],
         on_recalled: Callable[[RunOrder], None],
@@ -57,8 +59,8 @@ class Runs:
         self._in_flight: dict[str, RunInFlight] = {run.order.run_id: run for run in self._carried}
         self._places: dict[str, Places] = {}  # of the runs in flight that have limits
         self._batches = Batches()
-        #: No more bytes than that wait. To count them takes long.
-        self._most_waiting = self._size_of_waiting()
+        #: An upper bound: what leaves the queues is not taken off, as counting takes long.
+        self._waiting_bytes = self._size_of_waiting()
         self._silent = SilentRuns(self._in_flight, spawn)
         self._lost = LostRuns(self._in_flight, spawn)
         #: Due again, once their cancellation has been heard.
@@ -102,7 +104,10 @@ class Runs:
     @property
     def has_room(self) -> bool:
         """Whether one that comes due now runs, whatever goes on."""
-        if self._state.spec.policies.overlap is OverlapPolicy.ALLOW:
+        return self._has_room_under(self._state.spec.policies.overlap)
+
+    def _has_room_under(self, policy: OverlapPolicy) -> bool:
+        if policy is OverlapPolicy.ALLOW:
             return self._going_on < self._state.spec.policies.overlap_limit
         return not self.are_busy
 
@@ -112,7 +117,9 @@ class Runs:
 
     @property
     def _going_on(self) -> int:
-        lanes = [_is_backfill(run.order) for run in self._in_flight.values() if run.takes_place]
+        lanes = [
+            _is_backfill(run.order) for run in self._in_flight.values() if run.counts_for_overlap
+        ]
         return lanes.count(False)
 
     @property
@@ -125,13 +132,13 @@ class Runs:
         """Start a run, or do what the overlap policy says."""
         if self._is_repeated(order):
             return
-        if order.trigger in _BY_ITSELF:
+        if order.trigger.is_occurrence:
             take_turn(self._state, order.due_at)
         if order.trigger is Trigger.CATCH_UP and not self.has_room:
             self.catch_up([order])
             return
         policy, limit = self._overlap_of(order), self._state.spec.policies.overlap_limit
-        if not self.are_busy or (policy is OverlapPolicy.ALLOW and self._going_on < limit):
+        if self._has_room_under(policy):
             self._start(order)
             return
         self._show_those_before()
@@ -150,13 +157,13 @@ class Runs:
 
     def _is_repeated(self, order: RunOrder) -> bool:
         if run := self._in_flight.get(order.run_id):
-            goes = run.cancel_reason == DELETED and run.waits
-            if goes and workflow.patched(_COMES_BACK):
+            goes = run.stop_reason == DELETED and run.waits
+            if goes and workflow.patched(patches.COMES_BACK):
                 self._come_back.add(order.run_id)
             return True
         if order.run_id in self._came_too_late:
             return True
-        return order.trigger in _BY_ITSELF and had_its_turn(self._state, order.due_at)
+        return order.trigger.is_occurrence and had_its_turn(self._state, order.due_at)
 
     def start_on_request(self, orders: Sequence[RunOrder]) -> None:
         if self._state.state is TaskState.DELETED:
@@ -182,13 +189,13 @@ class Runs:
         """Those that may wait; the others get their row."""
         admitted = []
         sizes = [(order, size_of(order)) for order in orders]
-        if sum(size for _, size in sizes) > MOST_WAITING - self._most_waiting:
-            self._most_waiting = self._size_of_waiting()  # some have left since it was counted
+        if sum(size for _, size in sizes) > MOST_WAITING - self._waiting_bytes:
+            self._waiting_bytes = self._size_of_waiting()  # some have left since it was counted
         for order, size in sizes:
-            if size > MOST_WAITING - self._most_waiting and workflow.patched(_LITTLE_ROOM):
+            if size > MOST_WAITING - self._waiting_bytes and workflow.patched(patches.LITTLE_ROOM):
                 self._log.leave_out(order, RunStatus.SKIPPED, FULL)
             else:
-                self._most_waiting += size
+                self._waiting_bytes += size
                 admitted.append(order)
         return admitted
 
@@ -237,11 +244,11 @@ class Runs:
             return
         deleted = self._state.state is TaskState.DELETED
         for queue in (self._state.queue, self._state.backfill):
-            for order in [one for one in queue if deleted or one.trigger in _BY_ITSELF]:
+            for order in [one for one in queue if deleted or one.trigger.is_occurrence]:
                 queue.remove(order)
                 self._leave_out_idle(order)
         for run in self._in_flight.values():
-            if run.in_line and (deleted or run.order.trigger in _BY_ITSELF):
+            if run.in_line and (deleted or run.order.trigger.is_occurrence):
                 run.withdraw()
 
     def hear_of_place(self, news: TellOfPlace) -> None:
@@ -292,7 +299,7 @@ class Runs:
             self._log.leave_out(queued, RunStatus.SKIPPED, reason)
         self._state.queue[:] = [order]
         for run in self._in_flight.values():
-            if run.takes_place and not _is_backfill(run.order):
+            if run.counts_for_overlap and not _is_backfill(run.order):
                 run.cancel("overlap: the next one was due")
 
     def _start(self, order: RunOrder) -> None:
@@ -303,7 +310,7 @@ class Runs:
 
     def _goes_apart(self) -> bool:
         """Whether the run could be one too many for this history, which cannot end before it."""
-        return bool(self._in_flight) and is_long() and workflow.patched(_APART)
+        return bool(self._in_flight) and is_long() and workflow.patched(patches.APART)
 
     def _apart(self, order: RunOrder) -> RunInFlight:
         state = self._state
@@ -313,12 +320,12 @@ class Runs:
         state = self._state
         run = RunHere(
             order,
-            state.task_id,
-            state.version,
-            state.spec,
-            self._log.add,
-            self._after_success() if _is_plain(order, state.spec) else None,
-            self._batches,
+            task_id=state.task_id,
+            version=state.version,
+            spec=state.spec,
+            report=self._log.add,
+            batches=self._batches,
+            after_success=self._after_success() if _is_plain(order, state.spec) else None,
         )
         if state.spec.policies.limits:
             self._places[order.run_id] = Places(run, state.task_id, self._log.show_waiting)
@@ -385,19 +392,12 @@ class Runs:
             self._log.leave_out(order, RunStatus.SKIPPED, "paused")
 
 
-_APART = "a run that begins beside others in a long history is made apart"
-_CAUGHT_UP_ROWS = "attempts write the rows of what is caught up"
-_LITTLE_ROOM = "what may wait is bounded"
-_COMES_BACK = "a run that is cancelled comes back with its task"
-_BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
-
-
 def _is_plain(order: RunOrder, spec: TaskSpec) -> bool:
     """Whether the row of a success says nothing that only the workflow knows, nor is waited for."""
     if order.reason is not None or spec.policies.limits or spec.follow_ups.on_success:
         return False
     if order.trigger is Trigger.CATCH_UP:
-        return workflow.patched(_CAUGHT_UP_ROWS)
+        return workflow.patched(patches.CAUGHT_UP_ROWS)
     return order.trigger is Trigger.SCHEDULE
 
 

@@ -9,12 +9,12 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
 from activities.recall import Recalls
+from workflows import patches
 from workflows.beside import Minder, Spawn
 from workflows.in_flight import RunInFlight
 
 _ANSWERS_WITHIN = timedelta(seconds=2)
 _ONE_TRY = RetryPolicy(maximum_attempts=1)
-_PATCH = "silent runs are given up"
 
 
 class SilentRuns:
@@ -32,7 +32,7 @@ class SilentRuns:
 
     def give_up(self) -> None:
         """See to it that they end soon, if need be without an answer."""
-        if self._are_any() and workflow.patched(_PATCH):
+        if self._are_any() and workflow.patched(patches.GIVE_UP_SILENT):
             self._minder.mind()
 
     async def _give_up(self) -> None:

@@ -39,12 +39,11 @@ class RunWorkflow:
         self._beside = Beside()
         self._run = RunHere(
             asked.order,
-            asked.task_id,
-            asked.version,
-            asked.spec,
-            self._rows.append,
-            None,
-            Batches(),
+            task_id=asked.task_id,
+            version=asked.version,
+            spec=asked.spec,
+            report=self._rows.append,
+            batches=Batches(),
         )
         limited = bool(asked.spec.policies.limits)
         self._places = Places(self._run, asked.task_id, self._show) if limited else None

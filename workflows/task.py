@@ -14,20 +14,17 @@ from activities.plan import GRACE, Occurrence
 from onthedot import engine
 from onthedot.run import RunStatus, Trigger
 from onthedot.task import OverlapPolicy, TaskState
+from workflows import patches
 from workflows.agenda import Agenda
 from workflows.beside import Beside
-from workflows.follow_ups import FollowUps
+from workflows.follow_ups import PendingFollowUps
 from workflows.history import is_long, is_too_long
 from workflows.log import TaskLog
 from workflows.messages import CancelRun, KeepTask, ReviseTask, StartRuns
 from workflows.runs import DELETED, OVERLAP, Runs
 
 _KEPT_REQUESTS = 200
-_OWN_ROWS = "attempts write their rows"
 _FEWER_CAUGHT_UP = 100  # of an outage, in the queue, before the patch
-_MORE_CAUGHT_UP = "as many wait of an outage as of a pause"
-_ONE_AT_A_TIME = "rows are written or handed over, not both"
-_RECALLED_FIRST = "what is called back by a pause is heard of first"
 
 
 @workflow.defn(name="Task")
@@ -41,15 +38,15 @@ class TaskWorkflow:
         self._beside = Beside()
         self._log = TaskLog(state)
         self._agenda = Agenda(state, self._log)
-        self._follow_ups = FollowUps(state, self._beside.spawn)
+        self._follow_ups = PendingFollowUps(state, self._beside.spawn)
         self._runs = Runs(
             state,
             self._log,
-            self._follow_ups,
-            self._beside.spawn,
-            self._after_success,
-            self._take_back,
-            self._pause_after_failure,
+            follow_ups=self._follow_ups,
+            spawn=self._beside.spawn,
+            after_success=self._after_success,
+            on_recalled=self._take_back,
+            on_failed=self._pause_after_failure,
         )
 
     @workflow.run
@@ -134,7 +131,7 @@ class TaskWorkflow:
         to in time.
         """
         if occurrence.trigger is Trigger.CATCH_UP:
-            most = MOST_CAUGHT_UP if workflow.patched(_MORE_CAUGHT_UP) else _FEWER_CAUGHT_UP
+            most = MOST_CAUGHT_UP if workflow.patched(patches.MORE_CAUGHT_UP) else _FEWER_CAUGHT_UP
             await workflow.wait_condition(
                 lambda: self._is_called_or_recalling() or self._runs.in_queue < most
             )
@@ -158,7 +155,7 @@ class TaskWorkflow:
     async def _hear_of_recalled(self) -> None:
         """A pause has called runs back. Those that come back are to be passed over with the rest."""
         is_paused = self._state.state is TaskState.PAUSED
-        if is_paused and self._runs.any_recalled and workflow.patched(_RECALLED_FIRST):
+        if is_paused and self._runs.any_recalled and workflow.patched(patches.RECALLED_FIRST):
             await workflow.wait_condition(
                 lambda: self._beside.is_broken or not self._runs.any_recalled
             )
@@ -222,7 +219,7 @@ class TaskWorkflow:
             return None
         # Workers that know nothing of this must not go on with the history: they would have the row
         # written again. Nor can they where no plan was made.
-        if self._agenda.took_only or workflow.patched(_OWN_ROWS):
+        if self._agenda.took_only or workflow.patched(patches.OWN_ROWS):
             return AfterSuccess(next_due_at=due_at)
         return None
 
@@ -317,7 +314,7 @@ class TaskWorkflow:
         if called or self._runs.any_bound:
             return
         # What woke this may have woken the log's writer first, and it has the oldest rows now.
-        if self._log.is_writing and workflow.patched(_ONE_AT_A_TIME):
+        if self._log.is_writing and workflow.patched(patches.ONE_AT_A_TIME):
             return
         if self._log.is_too_long:
             await self._log.hand_over()

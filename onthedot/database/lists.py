@@ -4,9 +4,9 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -135,11 +135,8 @@ async def list_tasks(
         values |= {"at": at, "at_id": at_id}
     query = _compose("list_tasks", where, limit + 1, order=sql.SQL(_ORDERS[sort].by))
     rows = await (await conn.execute(query, values)).fetchall()
-    items = [read_task(row) for row in rows[:limit]]
-    more = len(rows) > limit
-    return Page(
-        items, _write_cursor(sort, _sorted_by(items[-1], sort), items[-1].id) if more else None
-    )
+    found = [read_task(row) for row in rows]
+    return _page(found, limit, lambda task: _write_cursor(sort, _sorted_by(task, sort), task.id))
 
 
 async def task_ids(conn: Connection, wanted: TaskFilter, *, limit: int) -> list[str]:
@@ -158,10 +155,13 @@ async def list_requests(
         at, at_id = _read_cursor(cursor, "asked")
         assert at is not None
         after = (at, at_id)
-    items = await tasks.list_requests(conn, task_id, after=after, limit=limit + 1)
-    more, items = len(items) > limit, items[:limit]
-    at = items[-1].created_at.isoformat() if more and items[-1].created_at else None
-    return Page(items, _write_cursor("asked", at, items[-1].id) if more else None)
+    found = await tasks.list_requests(conn, task_id, after=after, limit=limit + 1)
+
+    def cursor_after(request: Request) -> str:
+        assert request.created_at is not None
+        return _write_cursor("asked", request.created_at.isoformat(), request.id)
+
+    return _page(found, limit, cursor_after)
 
 
 async def list_versions(
@@ -169,9 +169,8 @@ async def list_versions(
 ) -> Page[TaskVersion]:
     """A page of a task's versions, the newest first."""
     before = int(_read_cursor(cursor, "version")[1]) if cursor is not None else None
-    items = await tasks.list_versions(conn, task_id, before=before, limit=limit + 1)
-    more, items = len(items) > limit, items[:limit]
-    return Page(items, _write_cursor("version", None, str(items[-1].version)) if more else None)
+    found = await tasks.list_versions(conn, task_id, before=before, limit=limit + 1)
+    return _page(found, limit, lambda one: _write_cursor("version", None, str(one.version)))
 
 
 async def list_runs(
@@ -184,12 +183,8 @@ async def list_runs(
         where.append("(due_at, run_id) < (%(at)s::timestamptz, %(at_id)s)")
         values |= {"at": at, "at_id": at_id}
     rows = await (await conn.execute(_compose("list_runs", where, limit + 1), values)).fetchall()
-    items = [read_run(row) for row in rows[:limit]]
-    more = len(rows) > limit
-    return Page(
-        items,
-        _write_cursor("due", items[-1].due_at.isoformat(), items[-1].run_id) if more else None,
-    )
+    found = [read_run(row) for row in rows]
+    return _page(found, limit, lambda run: _write_cursor("due", run.due_at.isoformat(), run.run_id))
 
 
 async def upcoming_tasks(conn: Connection, *, before: datetime, limit: int = 500) -> list[Task]:
@@ -204,9 +199,14 @@ async def list_limits(
     """A page of the limits that tasks name, by name."""
     after = _read_cursor(cursor, "limit")[1] if cursor else ""
     found = await conn.execute(SQL["limits"], {"after": after, "name": None, "limit": limit + 1})
-    rows = [LimitUse(**row) for row in await found.fetchall()]
-    items, more = rows[:limit], len(rows) > limit
-    return Page(items, _write_cursor("limit", None, items[-1].name) if more else None)
+    limits = [LimitUse(**row) for row in await found.fetchall()]
+    return _page(limits, limit, lambda one: _write_cursor("limit", None, one.name))
+
+
+def _page(found: list[T], limit: int, cursor_after: Callable[[T], str]) -> Page[T]:
+    """The first ``limit`` of what was found, which is one more where there is a next page."""
+    items = found[:limit]
+    return Page(items, cursor_after(items[-1]) if len(found) > limit else None)
 
 
 async def get_limit(conn: Connection, name: str) -> LimitUse:
@@ -316,7 +316,7 @@ def _read_cursor(cursor: str, sort: str) -> tuple[str | None, str]:
         if sort == "version" and not re.fullmatch("[0-9]{1,9}", item_id):
             raise ValueError(f"version {item_id}")
         return _read_sorted(sort, value), _storable(item_id)
-    except (ValueError, TypeError, binascii.Error, RecursionError):
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError):
         raise InvalidInput(
             FieldError(
                 "cursor",
@@ -337,7 +337,7 @@ def _read_sorted(sort: str, value: Any) -> str | None:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no offset")
-    return moment.isoformat()
+    return moment.astimezone(UTC).isoformat()
 
 
 def _storable(text: Any) -> str:

@@ -25,7 +25,8 @@ from onthedot.task import TaskState
 logger = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 0.01
-_MOST_ENTRIES = 500
+#: Of one flush; a statement of more rows might take longer than anybody waits for it.
+_MOST_ENTRIES, _MOST_ROWS = 500, 1000
 _WITHIN_SECONDS = 3.0
 _BETWEEN_LOOKS = 0.5  # whether Postgres is back
 _TOLD_TASKS = 50
@@ -159,7 +160,8 @@ class RunLog:
                 self._entries.clear()
                 await self._wait_until_back()
             await asyncio.sleep(_GATHER_SECONDS)
-            entries, self._entries = self._entries[:_MOST_ENTRIES], self._entries[_MOST_ENTRIES:]
+            count = _taken_at_once(self._entries)
+            entries, self._entries = self._entries[:count], self._entries[count:]
             if not self._entries:
                 self._arrived.clear()
             try:
@@ -249,6 +251,16 @@ class RunLog:
             if month not in self._months:
                 await make_month(conn, run.due_at)
                 self._months.add(month)
+
+
+def _taken_at_once(entries: Sequence[_Entry]) -> int:
+    """How many of the first entries one flush takes: one, however long, or more of few rows."""
+    rows = 0
+    for count, entry in enumerate(entries[:_MOST_ENTRIES]):
+        rows += len(entry.runs)
+        if rows > _MOST_ROWS and count:
+            return count
+    return min(len(entries), _MOST_ENTRIES)
 
 
 def _measured(began: float, outcome: str) -> None:

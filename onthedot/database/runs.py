@@ -60,8 +60,7 @@ async def get_output(conn: Connection, run: Run) -> str:
     """What the last attempt has said: all that was kept as chunks, else the head and tail."""
     key = {"run_id": run.run_id, "due_at": run.due_at}
     rows = await (await conn.execute(SQL["get_output"], key)).fetchall()
-    last = max((row["attempt"] for row in rows), default=0)
-    kept = "".join(row["chunk"] for row in rows if row["attempt"] == last)
+    kept = "".join(row["chunk"] for row in rows)
     short = run.output.text if run.output else ""
     return kept if len(kept) > len(short) else short
 

@@ -77,6 +77,17 @@ WITH entered AS (
          AS progress (task_id, version, next_due_at, state)
     LEFT JOIN counted USING (task_id)
     WHERE tasks.id = progress.task_id
+), counted_alone AS (  -- rows of a long backlog come without a word on their tasks
+    UPDATE tasks SET
+        run_count = tasks.run_count + counted.ran,
+        failure_count = tasks.failure_count + counted.failed,
+        last_status = CASE
+            WHEN counted.last_run_at IS NULL THEN coalesce(tasks.last_status, counted.last_status)
+            WHEN tasks.last_run_at IS NULL OR counted.last_run_at >= tasks.last_run_at
+            THEN counted.last_status ELSE tasks.last_status END,
+        last_run_at = greatest(tasks.last_run_at, counted.last_run_at)
+    FROM counted
+    WHERE tasks.id = counted.task_id AND counted.task_id <> ALL (%(progress_id)s::text[])
 )
 SELECT run_id FROM moved;
 
@@ -124,9 +135,10 @@ SELECT number, status, started_at, finished_at, worker, error FROM attempts
 WHERE due_at = %(due_at)s AND run_id = %(run_id)s ORDER BY number;
 
 -- name: get_output
-SELECT attempt, position, chunk FROM run_output
-WHERE due_at = %(due_at)s AND run_id = %(run_id)s
-ORDER BY attempt, position;
+SELECT chunk FROM run_output
+WHERE due_at = %(due_at)s AND run_id = %(run_id)s AND attempt = (
+    SELECT max(attempt) FROM run_output WHERE due_at = %(due_at)s AND run_id = %(run_id)s)
+ORDER BY position;
 
 -- name: some_runs
 SELECT runs.* FROM runs

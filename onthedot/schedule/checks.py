@@ -71,9 +71,14 @@ def _check_window(schedule: CronSchedule | IntervalSchedule, now: datetime) -> I
     starts_at, ends_at = schedule.starts_at, schedule.ends_at
     if starts_at is not None and starts_at > times.HORIZON:
         yield _too_far("schedule.starts_at", starts_at)
+    if starts_at is not None and starts_at.year < cron.FIRST_YEAR:
+        remedy = f"Give an instant from the year {cron.FIRST_YEAR} on, or leave it out"
+        yield FieldError("schedule.starts_at", instant(starts_at), "too long ago", remedy)
     if ends_at is None:
         return
-    if starts_at is not None and ends_at <= starts_at:
+    if ends_at > times.HORIZON:
+        yield _too_far("schedule.ends_at", ends_at)
+    elif starts_at is not None and ends_at <= starts_at:
         problem, remedy = (
             "this is not after starts_at",
             f"Give an instant after {instant(starts_at)}",
@@ -125,7 +130,10 @@ def _too_far(field: str, moment: datetime) -> FieldError:
 
 def instant(moment: datetime) -> str:
     """An instant as people are shown it, in UTC and to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except OverflowError:  # at the ends of the calendar UTC may have no such time
+        return moment.isoformat()
 
 
 def _rough(span: timedelta) -> str:

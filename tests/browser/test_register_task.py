@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.async_api import ConsoleMessage, Page, expect
+from playwright.async_api import ConsoleMessage, Page, Route, expect
 
 from tests.browser.conftest import SignedIn
 from tests.integration.web_client import Web
@@ -131,6 +131,38 @@ async def test_a_page_that_nobody_sees_lets_go_of_its_stream(web: Web, signed_in
         await expect(page.get_by_role("link", name="meanwhile", exact=True)).to_be_visible()
         await register(web, "afterwards")
         await expect(page.get_by_role("link", name="afterwards", exact=True)).to_be_visible()
+
+
+async def test_a_page_that_cannot_be_fetched_anew_says_so(web: Web, signed_in: SignedIn) -> None:
+    """The stream stays open while Postgres is away, and the page would look as if all was well."""
+
+    async def fail(route: Route) -> None:
+        await route.fulfill(status=503, body="away")
+
+    async with signed_in() as context:
+        page = await context.new_page()
+        await page.goto(f"{web.url}/tasks")
+        live = page.locator("[data-live]")
+        await expect(live).to_have_text("Live")
+        await page.route("**/tasks?*", fail)
+        await page.get_by_label("State").select_option("paused")
+        await expect(live).to_have_text("Not up to date")
+        await page.unroute("**/tasks?*")
+        await page.get_by_label("State").select_option("active")
+        await expect(live).to_have_text("Live")
+
+
+async def test_who_changes_the_zone_comes_back_to_the_same_filter(
+    web: Web, signed_in: SignedIn
+) -> None:
+    async with signed_in() as context:
+        page = await context.new_page()
+        await page.goto(f"{web.url}/runs")
+        await page.get_by_label("Status").select_option("failed")
+        await page.wait_for_url("**/runs?*status=failed*")
+        await page.get_by_role("link", name="Change").click()
+        await page.get_by_role("button", name="Use it").click()
+        await expect(page.get_by_label("Status")).to_have_value("failed")
 
 
 async def test_what_is_opened_stays_open_while_the_page_refreshes(

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from activities.own_row import HEARD_LATE
+from onthedot import schedule
 from onthedot.run import RunStatus, Trigger, due_at_of
 from onthedot.task import OverlapPolicy, TaskState
 from tests.faults.history import Asked, Call, History, Registered, Row, Sample
@@ -23,8 +24,9 @@ from tests.faults.windows import PROMISED, Window, match, windows
 _AT_ONCE = timedelta(milliseconds=50)
 #: So long after its end a run may still be taken for one that goes on: its task hears of it late.
 _HEARD_OF = timedelta(seconds=2)
+#: So long after its start a run may be taken for one that had not begun: no heartbeat has said so.
+_SAID_TO_BEGIN = timedelta(seconds=2)
 
-_BY_ITSELF = (Trigger.SCHEDULE, Trigger.CATCH_UP)
 _QUEUES = (OverlapPolicy.QUEUE_ONE, OverlapPolicy.QUEUE_ALL, OverlapPolicy.CANCEL_RUNNING)
 
 
@@ -48,6 +50,7 @@ class _Checking:
 
     def __init__(self, history: History) -> None:
         self._history = history
+        self._at_once = _AT_ONCE + history.clocks_differ_by
         self._tasks = {task.task_id: task for task in history.tasks}
         self._by_run = {row.run_id: row for row in history.rows}
         self._by_task: dict[str, list[Row]] = defaultdict(list)
@@ -71,6 +74,18 @@ class _Checking:
             self._blame(Broken.FORGOTTEN, task.task_id, what)
         elif not stored.in_step:
             self._blame(Broken.FORGOTTEN, task.task_id, "the engine has not heard of it")
+        elif stored.state is not (state := self._state_of(task)):
+            what = f"is {stored.state}, and what was acknowledged last makes it {state}"
+            self._blame(Broken.FORGOTTEN, task.task_id, what)
+        elif state in (TaskState.ACTIVE, TaskState.PAUSED) and not stored.has_workflow:
+            self._blame(Broken.FORGOTTEN, task.task_id, "the engine has no open workflow of it")
+
+    def _state_of(self, task: Registered) -> TaskState:
+        """What a task is in the end."""
+        state = task.changes[-1].state if task.changes else TaskState.ACTIVE
+        later = schedule.due_times(task.spec.schedule, task.task_id, self._history.until)
+        is_over = state is TaskState.ACTIVE and next(iter(later), None) is None
+        return TaskState.FINISHED if is_over else state
 
     def names(self) -> None:
         """Each registration has a name of its own."""
@@ -79,7 +94,7 @@ class _Checking:
                 self._blame(Broken.REGISTERED_TWICE, name, f"{count} tasks have this name")
 
     def occurrences(self, task: Registered) -> None:
-        rows = [row for row in self._by_task[task.task_id] if row.trigger in _BY_ITSELF]
+        rows = [row for row in self._by_task[task.task_id] if row.trigger.is_occurrence]
         by_due: dict[datetime, list[Row]] = defaultdict(list)
         for row in rows:
             by_due[row.due_at].append(row)
@@ -106,6 +121,9 @@ class _Checking:
         if row is None:
             self._blame(Broken.LOST, asked.task_id, f"{asked.run_id} was asked for: no row")
             return
+        if row.due_at != asked.due_at:
+            what = f"{row.run_id} was asked for {at(asked.due_at)}, the log has {at(row.due_at)}"
+            self._blame(Broken.UNCALLED_FOR, asked.task_id, what)
         outages = tuple(
             one
             for one in self._history.outages
@@ -115,12 +133,16 @@ class _Checking:
         self._occurrence(task, window, row)
 
     def rows(self) -> None:
-        """No row is there that nothing called for."""
+        """No row is there that nothing called for, and no run has two."""
+        for run_id, count in Counter(row.run_id for row in self._history.rows).items():
+            if count > 1:
+                what = f"{run_id} has {count} rows"
+                self._blame(Broken.TWO_ROWS, self._by_run[run_id].task_id, what)
         asked = {one.run_id for one in self._history.asked}
         for row in self._history.rows:
             if row.task_id not in self._tasks or row.due_at > self._history.until:
                 continue
-            is_due = row.trigger in _BY_ITSELF and (row.task_id, row.due_at) in self._expected
+            is_due = row.trigger.is_occurrence and (row.task_id, row.due_at) in self._expected
             if not is_due and row.run_id not in asked:
                 what = f"{row.run_id} ({row.trigger}) was neither due nor asked for"
                 self._blame(Broken.UNCALLED_FOR, row.task_id, what)
@@ -199,13 +221,14 @@ class _Checking:
 
     def _ran(self, task: Registered, window: Window, row: Row) -> None:
         assert row.started_at is not None
-        seen = self._calls[row.run_id][:1]
-        started_at = min([row.started_at, *(call.at for call in seen)])
-        could_start_at = max(window.could_start_at, self._free_at(task, row))
-        deadline = could_start_at + PROMISED
-        self._lags.append(max((started_at - could_start_at).total_seconds(), 0))
+        seen = [call.at for call in self._calls[row.run_id][:1]]
+        started_at = (seen or [row.started_at])[0]  # seen from outside, where somebody looked
+        free_at = self._free_at(task, window, row)
+        deadline = max(window.could_start_at, free_at) + PROMISED
+        held_up_until = max(window.held_up_until(started_at), free_at)
+        self._lags.append(max((started_at - held_up_until).total_seconds(), 0))
         about = f"due {at(window.due_at)} started {at(started_at)}"
-        if started_at < window.due_at - _AT_ONCE:
+        if min([row.started_at, *seen]) < window.due_at - self._at_once:
             self._blame(Broken.EARLY, task.task_id, about)
         if started_at > deadline:
             late = (started_at - window.due_at).total_seconds()
@@ -219,17 +242,17 @@ class _Checking:
         if task.observed:
             self._seen_when_logged(row)
 
-    def _free_at(self, task: Registered, row: Row) -> datetime:
+    def _free_at(self, task: Registered, window: Window, row: Row) -> datetime:
         """When the run before it, behind which it had to queue, was over."""
         queues = row.trigger is Trigger.CATCH_UP or task.spec.policies.overlap in _QUEUES
         if not queues:
-            return row.due_at
+            return window.due_at
         ends = [
             other.finished_at
             for other in self._by_task[task.task_id]
             if other.finished_at and other.ran and _order(other) < _order(row)
         ]
-        return max([row.due_at, *ends])
+        return max([window.due_at, *ends])
 
     def _why_not_run(self, task: Registered, window: Window, row: Row) -> str | None:
         """What is wrong with a row that says that it did not run; None where it is right."""
@@ -242,17 +265,34 @@ class _Checking:
                 paused = TaskState.PAUSED in window.states
                 return None if paused else "the task was not paused"
             case RunStatus.SKIPPED if row.reason.startswith("overlap"):
-                policy = task.spec.policies.overlap
-                if policy is OverlapPolicy.ALLOW:
-                    return "its runs may overlap"
-                return None if self._is_overlapped(row) else "no run before it went on"
+                return self._why_not_skipped(task, row)
             case RunStatus.MISSED if window.outages:
-                keep, within = task.spec.policies.catch_up.keep, task.spec.policies.catch_up.within
-                too_old = window.could_start_at + PROMISED - window.due_at > within
-                return None if keep != "all" or too_old else "catch-up keeps all"
+                if min(one.begun_at for one in window.outages) > row.due_at + _SAID_TO_BEGIN:
+                    return "it was due before the outage"
+                keep = task.spec.policies.catch_up.keep
+                return None if keep != "all" or _is_too_old(task, window) else "catch-up keeps all"
             case RunStatus.MISSED:
                 return "nothing was out"
         return "that is no reason not to run"
+
+    def _why_not_skipped(self, task: Registered, row: Row) -> str | None:
+        """What is wrong with a row that says that its run was left out for an overlap."""
+        if task.spec.policies.overlap is OverlapPolicy.ALLOW:
+            return "its runs may overlap"
+        if not self._is_overlapped(row):
+            return "no run before it went on"
+        others = self._by_task[row.task_id]
+        waited = sum(_waited(other, row.due_at) for other in others if other is not row)
+        match task.spec.policies.overlap:
+            case OverlapPolicy.QUEUE_ONE if not waited:
+                return "no other waited for its turn"
+            case OverlapPolicy.QUEUE_ALL if waited < (room := task.spec.policies.overlap_limit):
+                return f"{waited} others waited for their turn, and {room} may"
+            case OverlapPolicy.CANCEL_RUNNING if not any(
+                later.due_at > row.due_at for later in others
+            ):
+                return "no later one took its place"
+        return None
 
     def _is_overlapped(self, row: Row) -> bool:
         return any(
@@ -277,7 +317,7 @@ class _Checking:
             for one in self._history.outages
             if one.begun_at <= finished_at + _HEARD_OF and finished_at <= one.ended_at
         ]
-        return max([finished_at, *outages]) + _HEARD_OF
+        return max([finished_at, *outages]) + _HEARD_OF + self._history.clocks_differ_by
 
     def _caught_up(
         self,
@@ -302,11 +342,9 @@ class _Checking:
         if len(again) > len(self._history.outages):
             what = f"{len(again)} runs were caught up: {words(again)}; catch-up keeps the latest"
             self._blame(Broken.RAN, task.task_id, what)
-        within = task.spec.policies.catch_up.within
         for window in dealt_with:
             for row in by_due[window.due_at] if window.outages else []:
-                too_old = window.could_start_at + PROMISED - window.due_at > within
-                if row.status is not RunStatus.MISSED or too_old:
+                if row.status is not RunStatus.MISSED or _is_too_old(task, window):
                     continue
                 if not any(later.due_at > row.due_at for later in caught):
                     what = f"due {at(row.due_at)} was missed, and none after it was caught up"
@@ -316,8 +354,8 @@ class _Checking:
         """The first calls of all runs fit the windows, whatever their keys say."""
         opened = [
             (
-                window.due_at - _AT_ONCE,
-                max(window.could_start_at, self._free_at(task, row)) + PROMISED,
+                window.due_at - self._at_once,
+                max(window.could_start_at, self._free_at(task, window, row)) + PROMISED,
             )
             for window, row in started
         ]
@@ -333,8 +371,9 @@ class _Checking:
     def _seen_when_logged(self, row: Row) -> None:
         assert row.started_at is not None and row.finished_at is not None
         calls = self._calls[row.run_id]
-        begun, ended = row.started_at - _AT_ONCE, row.finished_at + _AT_ONCE
-        if row.status is RunStatus.SUCCEEDED and not any(begun <= one.at <= ended for one in calls):
+        begun, ended = row.started_at - self._at_once, row.finished_at + self._at_once
+        acted = row.status in (RunStatus.SUCCEEDED, RunStatus.TIMED_OUT)
+        if acted and not any(begun <= one.at <= ended for one in calls):
             seen = ", ".join(at(one.at) for one in calls) or "never"
             what = f"{row.run_id}: the log says {words([row])}; it was seen {seen}"
             self._blame(Broken.UNSEEN, row.task_id, what)
@@ -344,7 +383,7 @@ class _Checking:
         task = self._tasks[row.task_id]
         if task.spec.policies.delivery == "at_most_once":
             lost = 0
-        explained = max(row.attempt_count, 1)
+        explained = min(max(row.attempt_count, 1), task.spec.policies.retry.attempts)
         self._lost_attempts += min(max(len(calls) - explained, 0), lost)
         if len(calls) > explained + lost:
             what = (
@@ -367,6 +406,18 @@ def _was_late(window: Window) -> bool:
     """Whether it was too late simply to run, as soon as anything could."""
     healing = [one.healing_from or one.ended_at for one in window.outages]
     return any(moment - window.due_at > PROMISED for moment in healing)
+
+
+def _is_too_old(task: Registered, window: Window) -> bool:
+    """Whether it may have been older than catch-up keeps, once something could run it."""
+    age = window.could_start_at + PROMISED - window.due_at
+    return age > task.spec.policies.catch_up.within
+
+
+def _waited(row: Row, moment: datetime) -> bool:
+    """Whether a run that was due before ``moment`` had not started then."""
+    left_at = row.started_at or row.finished_at
+    return row.due_at < moment and (left_at is None or left_at > moment)
 
 
 def _rank(row: Row) -> int:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,12 +61,22 @@ def scenario(cluster: Cluster, request: pytest.FixtureRequest) -> Scenario:
 
     The block registers a load, does harm and heals it. What is due until ``judged_for`` seconds
     after it must be as it was promised; that is written down, and the test fails where it is not.
+
+    A run may be seen again only where the scenario ``loses_attempts``: where it kills, stops or
+    cuts off workers or the engine.
     """
     findings = request.config.stash[_FINDINGS]
 
     @asynccontextmanager
     async def playing(
-        fault: str, *, load: str, promise: str, judged_for: float = 3, settles_within: float = 90
+        fault: str,
+        *,
+        load: str,
+        promise: str,
+        loses_attempts: bool = False,
+        judged_for: float = 3,
+        settles_within: float = 90,
+        clocks_differ_by: timedelta = timedelta(),
     ) -> AsyncIterator[Watch]:
         begun, played = time.monotonic(), conditions()
         findings.append(
@@ -78,7 +89,10 @@ def scenario(cluster: Cluster, request: pytest.FixtureRequest) -> Scenario:
             yield watch
             last = now() + timedelta(seconds=judged_for)
             await watch.settled(last, within=settles_within)
-            verdict = check(await watch.history(last))
+            history = replace(await watch.history(last), clocks_differ_by=clocks_differ_by)
+            if not loses_attempts:
+                history = replace(history, lost_attempts={})
+            verdict = check(history)
             await watch.delete_all()
         findings[-1] = Finding(
             fault=fault,

@@ -5,7 +5,7 @@ All instants are aware UTC, from clocks of one machine.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from onthedot.run import RunStatus, Trigger
 from onthedot.task import TaskSpec, TaskState
@@ -39,6 +39,8 @@ class Stored:
     name: str
     spec: TaskSpec
     in_step: bool  # the engine has taken it
+    state: TaskState
+    has_workflow: bool  # that is open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,5 +109,7 @@ class History:
     samples: Sequence[Sample] = ()
     asked: Sequence[Asked] = ()
     outages: Sequence[Outage] = ()
+    #: By how much the clock of a worker may be off, beside that of the observer.
+    clocks_differ_by: timedelta = timedelta()
     #: Attempts whose worker was lost or stopped, as the engine has recorded them, by run.
     lost_attempts: Mapping[str, int] = field(default_factory=dict)

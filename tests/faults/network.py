@@ -11,10 +11,10 @@ class Link:
     def __init__(self, target: int) -> None:
         self.port = 0
         self.delay = 0.0  # seconds, for each piece in each direction
-        self.lost_answers = 0  # connections that were cut when an answer came
+        self.lost_answers = 0  # connections that were cut when such an answer came
         self._target = target
         self._refuses = False
-        self._loses_answers = False
+        self._loses_answers_to: bytes | None = None
         self._passes = asyncio.Event()
         self._passes.set()
         self._open: set[asyncio.StreamWriter] = set()
@@ -34,13 +34,16 @@ class Link:
         """Let connections stand, and nothing pass until ``heal``, when it arrives late."""
         self._passes.clear()
 
-    def lose_answers(self) -> None:
-        """Pass on what is asked, and end the connection as soon as it is answered."""
-        self._loses_answers = True
+    def lose_answers(self, to: bytes = b"") -> None:
+        """Pass on what is asked, and end the connection as soon as it is answered.
+
+        ``to`` is what must have been in a request whose answer is lost, such as ``COMMIT``.
+        """
+        self._loses_answers_to = to
 
     def heal(self) -> None:
         self.delay = 0.0
-        self._refuses = self._loses_answers = False
+        self._refuses, self._loses_answers_to = False, None
         self._passes.set()
 
     @asynccontextmanager
@@ -65,11 +68,11 @@ class Link:
         except OSError:
             writer.transport.abort()
             return
-        both = (writer, far_writer)
+        both, is_asked = (writer, far_writer), asyncio.Event()
         self._open.update(both)
         pumps = [
-            asyncio.create_task(self._pump(reader, far_writer, both, answers=False)),
-            asyncio.create_task(self._pump(far_reader, writer, both, answers=True)),
+            asyncio.create_task(self._pump(reader, far_writer, both, is_asked, answers=False)),
+            asyncio.create_task(self._pump(far_reader, writer, both, is_asked, answers=True)),
         ]
         self._pumps.update(pumps)
         try:
@@ -83,6 +86,7 @@ class Link:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         both: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
+        is_asked: asyncio.Event,
         *,
         answers: bool,
     ) -> None:
@@ -91,9 +95,14 @@ class Link:
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._passes.wait()
-                if answers and self._loses_answers:
+                lost = self._loses_answers_to
+                if answers and lost is not None and is_asked.is_set():
                     self.lost_answers += 1
                     break
+                if answers:
+                    is_asked.clear()
+                elif lost is not None and lost in piece:
+                    is_asked.set()
                 writer.write(piece)
                 await writer.drain()
         except ConnectionError:

@@ -10,6 +10,7 @@ import pytest
 
 from onthedot import doctor
 from tests.faults.cluster import Cluster, Part
+from tests.faults.conftest import Scenario
 from tests.faults.watch import now, until, watching
 
 _FAKETIME = importlib.util.find_spec("libfaketime")
@@ -48,27 +49,48 @@ async def clock_off(worker: Part, seconds: float) -> AsyncIterator[Callable[[flo
         await worker.restart()
 
 
-@pytest.mark.fast
-async def test_a_worker_whose_clock_is_behind_is_late_by_no_more_and_seen_everywhere(
-    cluster: Cluster,
+@pytest.mark.parametrize(
+    ("off", "side", "starts"),
+    [
+        pytest.param(-3, "behind", "late", marks=pytest.mark.fast),
+        pytest.param(3, "ahead", "early", marks=pytest.mark.long),
+    ],
+)
+async def test_a_worker_whose_clock_is_off_is_off_by_no_more_and_seen_everywhere(
+    cluster: Cluster, scenario: Scenario, off: int, side: str, starts: str
 ) -> None:
     """It runs what it is sent by its own clock; that of the other is right."""
-    behind = cluster.workers[1]
-    async with watching(cluster) as watch, clock_off(behind, -3):
+    wrong = cluster.workers[1]
+    async with (
+        clock_off(wrong, off),
+        scenario(
+            f"the clock of one of two workers 3 s {side}",
+            load="the mix; 20 tasks due at once, each for 8 s",
+            promise=f"it starts what it runs {starts} by that and no more; seen, warned of, shown",
+            clocks_differ_by=timedelta(seconds=3.1),
+        ) as watch,
+    ):
+        await watch.mix()
         due_at = now() + timedelta(seconds=8)
-        await watch.herd(20, due_at, "/after/8")  # for longer than the engine takes it to be lost
+        # they go on for longer than the engine takes it to be lost
+        await watch.herd(20, due_at, "/after/8")
+        herd = {task for task in watch.tasks if "herd" in task}
         await watch.settled(due_at, within=30)
-        lags = sorted((call.at - due_at).total_seconds() for call in await watch.calls())
-        told = await watch.call("GET", f"/tasks/{next(iter(watch.tasks))}/explain")
+        calls = [one for one in await watch.calls() if one.key.partition(".")[0] in herd]
+        told = await watch.call("GET", f"/tasks/{next(iter(herd))}/explain")
         examined = {one.part: one for one in await doctor.examine(cluster.settings)}
-        warned = behind.log.read_text(encoding="utf-8")
+        warned = wrong.log.read_text(encoding="utf-8")
+    lags = sorted((call.at - due_at).total_seconds() for call in calls)
     assert len(lags) == 20, lags
-    assert -0.05 < lags[0] < 1, lags
-    assert 2.9 < lags[-1] < 4, lags
+    right, off_by = (lags[-1], lags[0]) if off > 0 else (lags[0], lags[-1])
+    assert -0.05 < right < 1, lags
+    assert 2.9 < abs(off_by) < 4, lags
     (reason,) = [one for one in told["reasons"] if one["code"] == "clock_skew"]
-    assert "is 3.0 s behind Postgres': what it runs starts late" in reason["message"]
-    assert "by -3.0 s" in examined["Workers' clocks"].says
-    assert "this worker's clock is 3.0 s behind that of postgres" in warned
+    assert f"is 3.0 s {side} Postgres': what it runs starts {starts}" in reason["message"]
+    assert f"by {off:+.1f} s" in examined["Workers' clocks"].says
+    assert f"this worker's clock is 3.0 s {side} that of postgres" in warned.replace(
+        "of that of", "that of"
+    )
 
 
 @pytest.mark.long

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -115,6 +117,97 @@ async def test_the_disk_of_the_log_is_full(cluster: Cluster, scenario: Scenario)
             await asyncio.sleep(5)
 
 
+@pytest.mark.long
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="a small file system is mounted, which root alone may"
+)
+async def test_all_of_postgres_is_on_a_disk_that_is_full(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    """Its WAL, too: then it takes nothing, and may stop."""
+    async with (
+        on_a_small_disk(cluster) as disk,
+        scenario(
+            "the disk of Postgres, with its WAL, full for 20 s",
+            load="the mix; 5 registrations meanwhile",
+            promise="on time, all rows afterwards, refused registrations take effect when repeated",
+        ) as watch,
+    ):
+        await watch.mix()
+        await asyncio.sleep(3)
+        await asyncio.to_thread(fill_up, disk)
+        filled_at = now()
+        soon = {"kind": "interval", "every": "2s"}
+        registering = [
+            asyncio.create_task(watch.register(f"meanwhile-{number}", soon)) for number in range(5)
+        ]
+        await asyncio.sleep(20)
+        written = sum(row.due_at > filled_at + timedelta(seconds=5) for row in watch.latest())
+        assert written < 10, "it was not full: of about 40 rows"
+        (disk / "filling").unlink()
+        if not cluster.postgres.is_running:
+            await cluster.postgres.start()
+        await asyncio.gather(*registering)
+        await asyncio.sleep(5)
+
+
+@asynccontextmanager
+async def on_a_small_disk(cluster: Cluster) -> AsyncIterator[Path]:
+    """The data of Postgres lies on a file system of its own within the block, with little room."""
+    folder, aside = cluster.folder / "postgres", cluster.folder / "postgres-aside"
+    account = cluster.postgres_server.account()
+    assert account is not None
+    await stopped(cluster)
+    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    folder.rename(aside)
+    folder.mkdir()
+    size = f"size={used + _ROOM},uid={account.uid},gid={account.gid},mode=700"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    mounted = await asyncio.to_thread(succeeds, mount)
+    try:
+        if not mounted:
+            pytest.skip("this root may not mount a file system")
+        await asyncio.to_thread(copy, aside, folder)
+        await cluster.postgres.start()
+        yield folder
+        await stopped(cluster)
+        shutil.rmtree(aside)
+        aside.mkdir()
+        await asyncio.to_thread(copy, folder, aside)
+    finally:
+        if cluster.postgres.is_running:
+            await cluster.postgres.kill()
+        if mounted:
+            assert await asyncio.to_thread(succeeds, ["umount", "--lazy", str(folder)])
+        folder.rmdir()
+        aside.rename(folder)
+        await cluster.postgres.start()
+
+
+#: Bytes beyond what its data has: a segment of WAL, and some more.
+_ROOM = 40 * 2**20
+
+
+def succeeds(command: Sequence[str]) -> bool:
+    return not subprocess.run(command, check=False, capture_output=True).returncode
+
+
+def copy(source: Path, target: Path) -> None:
+    """With owners and rights."""
+    subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True)
+
+
+async def stopped(cluster: Cluster) -> None:
+    cluster.postgres.signal(signal.SIGINT)  # without waiting for its clients
+    await cluster.postgres.ended()
+
+
+def fill_up(disk: Path) -> None:
+    with (disk / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
 @contextmanager
 def log_on_a_tiny_disk(cluster: Cluster) -> Iterator[Path]:
     """The table of this month's log lies in a tablespace of 8 MiB within the block."""
@@ -149,9 +242,7 @@ def log_on_a_tiny_disk(cluster: Cluster) -> Iterator[Path]:
 
 def fill(cluster: Cluster, disk: Path) -> None:
     """Leave no room on it, nor in the pages that the table has already."""
-    with (disk / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
+    fill_up(disk)
     fills = """
         INSERT INTO runs (run_id, task_id, task_version, trigger, due_at, status, reason)
         SELECT 'filler', 'filler', 1, 'manual', now() + n * interval '1 microsecond', 'missed', 'x'

@@ -9,6 +9,7 @@ import pytest
 from onthedot.task import TaskState
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Scenario
+from tests.faults.engine import histories
 from tests.faults.watch import Watch, now, until
 
 
@@ -17,6 +18,7 @@ async def test_temporal_is_killed_and_comes_back(cluster: Cluster, scenario: Sce
     async with scenario(
         "Temporal SIGKILLed, back after 3 s",
         load="the mix; a task is registered meanwhile",
+        loses_attempts=True,
         promise="on time after the recovery, the registration stands",
     ) as watch:
         await watch.mix()
@@ -61,6 +63,7 @@ async def test_temporal_is_killed_again_and_again(cluster: Cluster, scenario: Sc
     async with scenario(
         "Temporal SIGKILLed five times",
         load="the mix, 20 tasks due at once",
+        loses_attempts=True,
         promise="on time after each recovery",
     ) as watch:
         await watch.mix()
@@ -80,11 +83,16 @@ async def test_temporal_is_killed_again_and_again(cluster: Cluster, scenario: Sc
 async def test_changes_reach_a_task_that_often_continues_as_new(
     cluster: Cluster, scenario: Scenario
 ) -> None:
-    """Each pause and resume is an Update; so many of them fill many histories."""
+    """Each pause and resume is an Update; so many of them fill many histories.
+
+    Between them are stretches in which it is certain what an occurrence must be.
+    """
     async with scenario(
         "20,000 changes, through which the workflows continue as new",
-        load="20 tasks, each every 1 s, paused and resumed 500 times",
+        load="20 tasks, each every 1 s, paused and resumed 500 times; every 50 times it is left "
+        "alone for 6 s, paused, and then resumed",
         promise="on time unless paused, no change lost",
+        judged_for=12,
         settles_within=180,
     ) as watch:
         tasks = [
@@ -96,9 +104,12 @@ async def test_changes_reach_a_task_that_often_continues_as_new(
             stored = await watch.call("GET", f"/tasks/{task.task_id}")
             assert stored["version"] == 1001
             assert stored["state"] == "active"
+            assert await histories(cluster, task.task_id) >= 3
 
 
 async def _change_often(watch: Watch, task_id: str, times: int) -> None:
-    for _ in range(times):
+    for number in range(times):
         for state in (TaskState.PAUSED, TaskState.ACTIVE):
             await watch.change(watch.tasks[task_id], state)
+            if number % 50 == 49:
+                await asyncio.sleep(6)

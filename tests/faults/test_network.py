@@ -25,27 +25,59 @@ async def test_answers_are_lost_after_what_was_asked_is_done(
 ) -> None:
     """A commit whose answer is lost looks like one that failed; clients and workers repeat it."""
     async with scenario(
-        "answers of Postgres and Temporal lost for 6 s, by turns, on all links",
+        "answers lost to what Postgres has committed, then of Temporal to web instances, six times",
         load="the mix; 30 registrations that are repeated with the same key",
         promise="nothing twice, all rows",
     ) as watch:
         await watch.mix()
-        at_risk = [*links(cluster, "web", "postgres"), *links(cluster, "worker", "postgres")]
-        at_risk += links(cluster, "web", "temporal")
+        commits = [*links(cluster, "web", "postgres"), *links(cluster, "worker", "postgres")]
+        starts = links(cluster, "web", "temporal")
+        lost_before = [sum(link.lost_answers for link in kind) for kind in (commits, starts)]
+        soon = {"kind": "once", "in": "8s"}
         registering = [
-            asyncio.create_task(watch.register(f"repeated-{number}", {"kind": "once", "in": "8s"}))
+            asyncio.create_task(watch.register(f"repeated-{number}", soon, with_id=number % 2 == 0))
             for number in range(30)
         ]
         for _ in range(6):
+            for link in commits:
+                link.lose_answers(to=b"COMMIT")
+            await asyncio.sleep(0.5)
+            for link in commits:
+                link.heal()
+            for link in starts:
+                link.lose_answers()
+            await asyncio.sleep(0.5)
+            for link in starts:
+                link.heal()
+        await asyncio.gather(*registering)
+        lost = [sum(link.lost_answers for link in kind) for kind in (commits, starts)]
+        assert lost[0] >= lost_before[0] + 4, "answers to a COMMIT"
+        assert lost[1] > lost_before[1], "answers of Temporal"
+        await asyncio.sleep(8)
+
+
+@pytest.mark.long
+async def test_answers_of_the_engine_to_workers_are_lost(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    """With them go tasks that were on their way, and what is known of those that were done."""
+    async with scenario(
+        "answers of Temporal lost to all workers for half a second, five times",
+        load="the mix",
+        promise="on time, nothing twice",
+    ) as watch:
+        await watch.mix()
+        at_risk = links(cluster, "worker", "temporal")
+        lost_before = sum(link.lost_answers for link in at_risk)
+        for _ in range(5):
+            await asyncio.sleep(random.uniform(7, 9))
             for link in at_risk:
                 link.lose_answers()
             await asyncio.sleep(0.5)
             for link in at_risk:
                 link.heal()
-            await asyncio.sleep(0.5)
-        await asyncio.gather(*registering)
-        assert sum(link.lost_answers for link in at_risk) > 3
-        await asyncio.sleep(8)
+        assert sum(link.lost_answers for link in at_risk) >= lost_before + 5
+        await asyncio.sleep(10)
 
 
 @pytest.mark.fast
@@ -55,6 +87,7 @@ async def test_a_worker_that_is_cut_off_from_the_engine_leaves_its_runs_to_the_o
     async with scenario(
         "the link of a worker to Temporal swallows everything for 13 s",
         load="the mix",
+        loses_attempts=True,
         promise="on time, rows as they were",
     ) as watch:
         await watch.mix()
@@ -94,6 +127,7 @@ async def test_all_are_cut_off_from_temporal(
     async with scenario(
         f"all links to Temporal {fault} for 20 s",
         load="the mix; a task is registered meanwhile",
+        loses_attempts=True,
         promise="on time after the recovery, the registration stands",
     ) as watch:
         await watch.mix()
@@ -115,6 +149,7 @@ async def test_a_slow_network_makes_nothing_late(cluster: Cluster, scenario: Sce
     async with scenario(
         "50 ms on each way of each link for 30 s, connections dropped every 2 to 4 s",
         load="the mix",
+        loses_attempts=True,
         promise="on time",
     ) as watch:
         await watch.mix()

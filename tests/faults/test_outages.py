@@ -1,6 +1,7 @@
 """Everything that could run a task is away for a while, or everything is at once."""
 
 import asyncio
+import random
 import signal
 from datetime import timedelta
 
@@ -17,13 +18,16 @@ async def test_what_was_due_while_no_worker_ran_is_caught_up(
     cluster: Cluster, scenario: Scenario, keep: str
 ) -> None:
     async with scenario(
-        "all workers SIGKILLed for 30 s",
-        load=f"5 tasks, each every 4 s, 5 due at once meanwhile; catch-up keeps {keep}",
+        "all workers SIGKILLed for 10 minutes of schedule, in 30 s",
+        load=f"5 tasks of each minute (every 3 s), 5 due at once meanwhile; the mix; catch-up "
+        f"keeps {keep}",
+        loses_attempts=True,
         promise=f"{keep} caught up within 10 s of the recovery",
     ) as watch:
+        await watch.mix()
         policies = {"catch_up": {"keep": keep}}
         for number in range(5):
-            every = {"kind": "interval", "every": "4s"}
+            every = {"kind": "interval", "every": "3s"}
             await watch.register(f"often-{number}", every, policies=policies)
             once = {"kind": "once", "at": (now() + timedelta(seconds=20)).isoformat()}
             await watch.register(f"once-{number}", once, policies=policies)
@@ -43,6 +47,7 @@ async def test_occurrences_older_than_the_catch_up_window_are_missed(
     async with scenario(
         "all workers SIGKILLed for 45 s",
         load="3 tasks, each every 4 s; catch-up within 15 s",
+        loses_attempts=True,
         promise="older ones are missed, with the reason",
     ) as watch:
         policies = {"catch_up": {"keep": "all", "within": "15s"}}
@@ -66,6 +71,7 @@ async def test_one_worker_is_killed_then_both_then_they_come_back(
     async with scenario(
         "one worker SIGKILLed, 10 s later the other, 8 s later both back",
         load="the mix, 20 tasks due at once",
+        loses_attempts=True,
         promise="on time, after the outage within 10 s of the recovery",
     ) as watch:
         await watch.mix()
@@ -83,15 +89,15 @@ async def test_one_worker_is_killed_then_both_then_they_come_back(
 
 @pytest.mark.long
 async def test_workers_are_killed_at_random(cluster: Cluster, scenario: Scenario) -> None:
-    """The moments follow the load, not a seed: each kill comes a little later in a run's life."""
     async with scenario(
-        "a worker SIGKILLed every 15 s, by turns, at another moment each time",
+        "a worker SIGKILLed every 12 to 18 s, by turns, at random",
         load="the mix twice",
+        loses_attempts=True,
         promise="on time",
     ) as watch:
         await watch.mix(2)
         for number in range(6):
-            await asyncio.sleep(14 + number * 0.37)
+            await asyncio.sleep(random.uniform(11, 17))
             worker = cluster.workers[number % 2]
             await worker.kill()
             await asyncio.sleep(1)
@@ -106,6 +112,7 @@ async def test_everything_is_killed_at_once_and_started_again(
     async with scenario(
         "everything SIGKILLed at once, started again after 5 s",
         load="the mix, 20 tasks due at once meanwhile",
+        loses_attempts=True,
         promise="nothing lost, on time after the recovery",
     ) as watch:
         await watch.mix()
@@ -139,5 +146,3 @@ async def test_everything_is_asked_to_stop_and_started_again(
             assert await part.ended() in (0, -signal.SIGTERM), part.name
             await part.start()
         await asyncio.sleep(5)
-        history = await watch.history(now())
-        assert not history.lost_attempts

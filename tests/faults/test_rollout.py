@@ -8,7 +8,8 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from onthedot.engine import workflow_id
+from onthedot.engine import Engine, workflow_id
+from onthedot.suspension import count_suspended
 from onthedot.task import TaskState
 from tests.faults.cluster import Cluster
 from tests.faults.code import OURS, changed, come_back_with
@@ -34,13 +35,14 @@ async def test_workers_come_back_one_by_one_with_changed_workflow_code(
     try:
         async with scenario(
             "two workers SIGTERMed in turn, back with changed workflow code",
-            load="the mix, 60 tasks every 10 s, 2,000 for tomorrow; 40 of them are changed",
+            load="the mix, 60 tasks every 10 s; 2,000 for tomorrow, paused before and resumed after",
             promise="nothing lost, nothing twice, all on time",
             settles_within=180,
         ) as watch:
             waiting = await watch.register_many(
                 dict.fromkeys((f"waiting-{number}" for number in range(2000)), tomorrow)
             )
+            await watch.change_many(waiting, TaskState.PAUSED)  # from now on they have a history
             await watch.mix()
             old = await watch.register_many(
                 dict.fromkeys((f"old-{number}" for number in range(60)), every)
@@ -49,10 +51,14 @@ async def test_workers_come_back_one_by_one_with_changed_workflow_code(
             for worker in cluster.workers:
                 await come_back_with(worker, code)
             new = await watch.register("new", every)
-            for task in [*old[:20], *waiting[:20]]:
+            for task in old[:20]:
                 await watch.change(task, TaskState.PAUSED)
                 await watch.change(task, TaskState.ACTIVE)
+            await watch.change_many(waiting, TaskState.ACTIVE)
             await asyncio.sleep(15)
+            engine = await Engine.connect(cluster.settings)
+            assert await count_suspended(engine) == 0
+            assert not await _takes_the_new_way(cluster, waiting[-1].task_id)
             assert await _takes_the_new_way(cluster, new.task_id)
             assert not await _takes_the_new_way(cluster, old[0].task_id)
     finally:

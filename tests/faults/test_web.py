@@ -17,14 +17,16 @@ async def test_a_web_instance_is_killed_in_the_middle_of_registrations(
 ) -> None:
     async with scenario(
         "a web instance SIGKILLed in the middle of 100 registrations, then the other",
-        load="100 tasks, due 8 s after it; a run asked for now and then; same keys when repeated",
+        load="100 tasks, due 8 s after it, half of them without an id; a run asked for now and "
+        "then; same keys when repeated",
         promise="what was acknowledged is there, once, and runs on time",
     ) as watch:
         places = asyncio.Semaphore(16)
 
         async def register(number: int) -> None:
             async with places:
-                await watch.register(f"new-{number}", {"kind": "once", "in": "8s"})
+                soon = {"kind": "once", "in": "8s"}
+                await watch.register(f"new-{number}", soon, with_id=number % 2 == 0)
 
         async def ask_now_and_then() -> None:
             idle = {"kind": "once", "at": (now() + timedelta(days=1)).isoformat()}

@@ -15,8 +15,10 @@ import aiohttp
 import psycopg
 from psycopg.rows import dict_row
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
 
+from onthedot.engine import run_workflow_id, workflow_id
 from onthedot.run import RunStatus, Trigger
 from onthedot.task import TaskSpec, TaskState
 from tests.faults.cluster import Cluster
@@ -38,11 +40,12 @@ _BETWEEN_SAMPLES = 0.5  # seconds
 _BETWEEN_TRIES = 0.3
 _ROWS = """
     SELECT run_id, task_id, trigger, due_at, status, reason, started_at, finished_at, attempt_count
-    FROM runs WHERE starts_with(task_id, %s)
+    FROM runs WHERE starts_with(task_id, %(prefix)s)
+        OR task_id IN (SELECT id FROM tasks WHERE starts_with(name, %(prefix)s))
 """
-_STORED = "SELECT id, name, spec, version, engine_version FROM tasks WHERE starts_with(id, %s)"
-#: Activities that the engine sent again although they had not started their action.
-_NOT_STARTED = ("HandedBack", "NotClaimed")
+_STORED = """
+    SELECT id, name, spec, state, version, engine_version FROM tasks WHERE starts_with(name, %(prefix)s)
+"""
 
 
 def now() -> datetime:
@@ -81,23 +84,26 @@ class Watch:
         action: str | dict[str, Any] = "http",
         *,
         ends: frozenset[RunStatus] = frozenset({RunStatus.SUCCEEDED}),
+        with_id: bool = True,
         within: float = 60,
         **task: Any,
     ) -> Registered:
         """Register a task, and ask again with the same key until that is acknowledged.
 
         ``action`` is "http", "shell" or "python" (seen from outside), a path of the observer
-        ("/after/2"), or an action of its own.
+        ("/after/2"), or an action of its own. Without an id the key alone tells that a request
+        has come before.
         """
-        task_id = f"{self.prefix}{name}"
+        full_name = f"{self.prefix}{name}"
         body = {
-            "id": task_id,
-            "name": task_id,
+            **({"id": full_name} if with_id else {}),
+            "name": full_name,
             "schedule": schedule,
             "action": self.action(action),
             **task,
         }
         answer = await self.call("POST", "/tasks", body, key=uuid.uuid4().hex, within=within)
+        task_id = answer["id"]
         registered = Registered(
             task_id=task_id,
             spec=_spec(answer),
@@ -166,6 +172,16 @@ class Watch:
         change = Change(state=state, asked_at=asked_at, acknowledged_at=now())
         known = self.tasks[task.task_id]
         self.tasks[task.task_id] = replace(known, changes=(*known.changes, change))
+
+    async def change_many(self, tasks: Sequence[Registered], state: TaskState) -> None:
+        """The same for many tasks, some at a time."""
+        places = asyncio.Semaphore(16)
+
+        async def change(task: Registered) -> None:
+            async with places:
+                await self.change(task, state, within=180)
+
+        await asyncio.gather(*map(change, tasks))
 
     async def trigger(self, task: Registered) -> None:
         """Ask for a run, once, however often that must be said."""
@@ -265,7 +281,7 @@ class Watch:
         rows = await self._sample()
         samples = list(self._samples)  # none that was read after these rows
         stored = await self._stored()
-        lost = await self._lost_attempts(rows)
+        lost = await self._lost_attempts()
         return replace(self._history(rows, stored, lost, last), samples=samples)
 
     def latest(self) -> list[Row]:
@@ -274,7 +290,10 @@ class Watch:
 
     async def calls(self) -> list[Call]:
         found = await asyncio.to_thread(read_calls, self.cluster.seen)
-        return [one for one in found if one.key.startswith(self.prefix)]
+        return [one for one in found if self._is_ours(one)]
+
+    def _is_ours(self, call: Call) -> bool:
+        return call.key.startswith(self.prefix) or call.key.partition(".")[0] in self.tasks
 
     async def delete_all(self) -> None:
         """Leave nothing behind that would disturb the next test."""
@@ -300,40 +319,51 @@ class Watch:
             stored=stored,
             rows=rows,
             until=last,
-            calls=[one for one in seen if one.key.startswith(self.prefix)],
+            calls=[one for one in seen if self._is_ours(one)],
             asked=list(self.asked),
             outages=list(self.outages),
             lost_attempts=lost,
         )
 
     async def _sample(self) -> list[Row]:
+        """All rows, each the object that it was before where it has not changed."""
         async with self._reading:
-            found = {}
+            rows = []
             for values in await self._select(_ROWS):
                 row = _row(values)
                 known = self._known.get(row.run_id)
-                found[row.run_id] = known if known == row and known is not None else row
+                rows.append(known if known == row and known is not None else row)
+            found = {row.run_id: row for row in rows}
             self._known.update(found)
             self._samples.append(Sample(at=now(), rows=found))
-            return list(found.values())
+            return rows
 
     async def _stored(self) -> dict[str, Stored]:
+        client = await Client.connect(self.cluster.settings.temporal)
+        ids = [f"WorkflowId STARTS_WITH '{workflow_id(self.prefix)}'"]
+        ids += [
+            f"WorkflowId = '{workflow_id(one)}'" for one in self.tasks if self.prefix not in one
+        ]
+        running = client.list_workflows(f"({' OR '.join(ids)}) AND ExecutionStatus = 'Running'")
+        open_ = {one.id async for one in running}
         return {
             row["id"]: Stored(
                 name=row["name"],
                 spec=TaskSpec.model_validate(row["spec"]),
                 in_step=row["engine_version"] >= row["version"],
+                state=TaskState(row["state"]),
+                has_workflow=workflow_id(row["id"]) in open_,
             )
             for row in await self._select(_STORED)
         }
 
     async def _all_in_step(self, within: float = 60) -> None:
-        """Wait for reconciling, which looks every few seconds, but not for ever."""
+        """Wait for what goes on in the background, which looks every few seconds, but not for ever."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         while loop.time() < deadline:
             stored = await self._stored()
-            if all(stored[one].in_step for one in self.tasks if one in stored):
+            if all(map(_is_in_step, (stored[one] for one in self.tasks if one in stored))):
                 return
             await asyncio.sleep(0.5)
 
@@ -345,19 +375,18 @@ class Watch:
         )
         async with await connecting as connection:
             await connection.execute("SET statement_timeout = '5s'")
-            found = await connection.execute(query.encode(), [self.prefix])
+            found = await connection.execute(query.encode(), {"prefix": self.prefix})
             return await found.fetchall()
 
-    async def _lost_attempts(self, rows: Sequence[Row]) -> dict[str, int]:
+    async def _lost_attempts(self) -> dict[str, int]:
         """By run, the attempts that the engine has on record as lost, for those seen twice."""
-        attempts = {row.run_id: max(row.attempt_count, 1) for row in rows}
         seen = Counter(one.key for one in await self.calls())
-        doubtful = {key for key, count in seen.items() if count > attempts.get(key, 1)}
+        repeated = {key for key, count in seen.items() if count > 1}
         lost: dict[str, int] = {}
-        if doubtful:
+        if repeated:
             client = await Client.connect(self.cluster.settings.temporal)
-            for task_id in {key.partition(".")[0] for key in doubtful}:
-                for run_id, count in (await _sent_again(client, task_id)).items():
+            for task_id in {key.partition(".")[0] for key in repeated}:
+                for run_id, count in (await _lost_attempts_of(client, task_id)).items():
                     lost[run_id] = lost.get(run_id, 0) + count
         return lost
 
@@ -377,11 +406,15 @@ async def watching(cluster: Cluster) -> AsyncIterator[Watch]:
             await asyncio.gather(sampling, return_exceptions=True)
 
 
-async def _sent_again(client: Client, task_id: str) -> dict[str, int]:
-    """By run, how often the engine sent its attempt again since a worker with it was lost."""
+async def _lost_attempts_of(client: Client, task_id: str) -> dict[str, int]:
+    """By run, how often the engine sent its attempt again since a worker with it was lost.
+
+    It has the failure of the last attempt before the one that ended on record, and that one tells
+    whether it was a loss. Of those before it, the number is known alone: they are taken for losses.
+    """
     found: dict[str, int] = {}
-    apart = f"WorkflowId STARTS_WITH 'apart/{task_id}.'"
-    query = f"WorkflowId = 'task/{task_id}' OR {apart}"
+    apart = f"WorkflowId STARTS_WITH '{run_workflow_id(task_id)}.'"
+    query = f"WorkflowId = '{workflow_id(task_id)}' OR {apart}"
     async for execution in client.list_workflows(query):
         handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
         orders: dict[int, str] = {}
@@ -393,10 +426,20 @@ async def _sent_again(client: Client, task_id: str) -> dict[str, int]:
             elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
                 started = event.activity_task_started_event_attributes
                 run_id = orders[started.scheduled_event_id]
-                failure = started.last_failure.application_failure_info.type
-                again = started.attempt - 1 - (failure in _NOT_STARTED)
+                again = started.attempt - 1 - (not _is_loss(started.last_failure))
                 found[run_id] = found.get(run_id, 0) + max(again, 0)
     return found
+
+
+def _is_loss(failure: Failure) -> bool:
+    """Whether nothing was heard of its worker any more, or that one cut the attempt off."""
+    stopped = failure.application_failure_info.type == "WorkerStopped"
+    return failure.HasField("timeout_failure_info") or stopped
+
+
+def _is_in_step(task: Stored) -> bool:
+    is_over = task.state in (TaskState.FINISHED, TaskState.DELETED)
+    return task.in_step and (task.has_workflow or is_over)
 
 
 def _every(seconds: float) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from onthedot import schedule
 from onthedot.task import TaskState
@@ -26,7 +26,12 @@ class Window:
     @property
     def could_start_at(self) -> datetime:
         """The earliest instant at which something could run it."""
-        return max([self.due_at, *(one.ended_at for one in self.outages)])
+        return self.held_up_until(datetime.max.replace(tzinfo=UTC))
+
+    def held_up_until(self, started_at: datetime) -> datetime:
+        """The same for a run that started then: an outage that came afterwards is no excuse."""
+        ends = (one.ended_at for one in self.outages if one.begun_at <= started_at)
+        return max([self.due_at, *ends])
 
 
 def windows(task: Registered, history: History) -> Iterator[Window]:

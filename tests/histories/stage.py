@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import PollActivityTaskQueueRequest
 
-from activities.follow_ups import FollowUps
-from activities.upkeep import Keeper
-from activities.upkeep import Upkeep as UpkeepActivities
+from activities.follow_ups import FollowUpActivities
+from activities.upkeep import Keeper, UpkeepActivities
 from onthedot import schedule
 from onthedot.database import runs, tasks
 from onthedot.database.pool import Pool, connection, open_pool
@@ -63,7 +62,7 @@ class Stage:
             parts = Parts(self.settings, self.engine, log, "recorder")
             running.push_async_callback(parts.close)
             keeper = keeper or Upkeep(self.settings, self.pool, self.engine, self.registration)
-            follow_ups = FollowUps(FollowUpStarter(self.pool, self.registration.send))
+            follow_ups = FollowUpActivities(FollowUpStarter(self.pool, self.registration.send))
             upkeep = UpkeepActivities(keeper)
             for one in parts.workers("all", ("default",), upkeep, follow_ups):
                 await running.enter_async_context(one)
@@ -197,7 +196,7 @@ class FailingKeeper:
     async def compare(self, alive: Callable[[], None]) -> int:
         raise DatabaseUnavailable("Postgres does not answer")
 
-    async def mind_months(self) -> None:
+    async def apply_retention(self) -> None:
         raise DatabaseUnavailable("Postgres does not answer")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
@@ -14,6 +15,9 @@ from onthedot.settings import Settings
 from tests import services
 from tests.integration.web_client import Web, let_in, serving
 from tests.running import Stage, stage
+
+#: Tests look back at days that are written in them.
+FOR_EVER = timedelta(days=36500)
 
 
 @pytest.fixture
@@ -32,6 +36,7 @@ def web_settings(database_url: str, temporal_server: str) -> Settings:
         shell=True,
         handlers=("onthedot.examples:*",),
         http_allow=("127.0.0.0/8",),
+        retention=FOR_EVER,
     )
 
 
@@ -55,6 +60,7 @@ def live_settings(postgres_server: EmbeddedPostgres) -> Iterator[Settings]:
             shell=True,
             handlers=("onthedot.examples:*",),
             http_allow=("127.0.0.0/8",),
+            retention=FOR_EVER,
         )
         asyncio.run(migrate(postgres_server.url("live")))
         worker = [sys.executable, "-m", "onthedot", "worker"]

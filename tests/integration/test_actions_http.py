@@ -386,6 +386,29 @@ async def test_an_answer_that_breaks_off_fails(executing: Bench, server: Server)
     assert outcome.output.text == "only this"
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+async def test_a_request_whose_connection_breaks_is_not_sent_again(
+    executing: Bench, method: str
+) -> None:
+    """The server may have done what it was asked: the task's policies say whether it is repeated."""
+    requests = []
+
+    async def take_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.transport.abort() if method == "PUT" else writer.close()
+
+    listening = await asyncio.start_server(take_and_close, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        body = {} if method == "GET" else {"body": "x"}
+        wanted = order("http", url=f"http://127.0.0.1:{port}/", method=method, **body)
+        outcome = await executing.execute(wanted)
+    assert len(requests) == 1
+    assert outcome.status is RunStatus.FAILED
+    assert outcome.may_retry
+    assert outcome.error
+
+
 async def test_a_cancelled_request_is_closed(
     executing: Bench, server: Server, assert_eventually: Callable[..., Any]
 ) -> None:

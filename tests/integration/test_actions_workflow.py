@@ -13,6 +13,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import RetryPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities import workflow as workflow_action
@@ -123,6 +124,29 @@ async def test_another_attempt_starts_what_has_failed_again(engine: Engine) -> N
     outcome = await engine.executing.execute(replace(wanted, number=2))
     assert outcome.status is RunStatus.FAILED
     assert starts == ["fail", "fail"]
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["before", "after"])
+async def test_a_workflow_is_started_although_the_engine_was_away(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    """Whether it was asked in vain, or its answer was lost."""
+    start, tries = engine.client.start_workflow, 0
+
+    async def start_at_last(*arguments: Any, **given: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries > 2:
+            return await start(*arguments, **given)
+        if started:
+            await start(*arguments, **given)
+        raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+
+    monkeypatch.setattr(engine.client, "start_workflow", start_at_last)
+    outcome = await engine.executing.execute(engine.order("succeed", 7))
+    assert outcome.status is RunStatus.SUCCEEDED, outcome.error
+    assert tries >= 2
+    assert starts == ["succeed"]
 
 
 async def test_an_attempt_that_is_sent_again_finds_its_workflow(engine: Engine) -> None:

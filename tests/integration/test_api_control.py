@@ -7,8 +7,10 @@ from uuid import uuid4
 
 import pytest
 
+from onthedot.backfill import check_kept
 from onthedot.database.pool import open_pool, transaction
 from onthedot.database.tasks import forget_requests
+from onthedot.errors import InvalidInput
 from tests.integration.web_client import Web, registered, rows
 from tests.services import assert_eventually
 from web.api import examples
@@ -306,6 +308,7 @@ async def test_a_backfills_range_includes_both_of_its_ends(
         ({"which": "some"}, "which"),
         ({"order": "random"}, "order"),
         ({"start": "1990-01-01T00:00:00Z"}, "end"),
+        ({"start": "0001-01-01T00:00:00Z"}, "end"),
         ({"start": "2026-01-02T03:00:00Z", "end": "2026-01-02T04:00:00Z"}, "start"),
     ],
 )
@@ -317,6 +320,14 @@ async def test_a_backfill_that_is_wrong_asks_for_nothing(
     assert answer.status == 422
     assert answer.json["errors"][0]["field"] == field
     assert await rows(live, "SELECT * FROM runs WHERE task_id = %s", kept["id"]) == []
+
+
+def test_a_backfill_of_what_the_log_does_not_keep_is_refused() -> None:
+    oldest, start = datetime(2026, 3, 15, 7, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    check_kept(start, datetime(2026, 3, 1, tzinfo=UTC), oldest)
+    with pytest.raises(InvalidInput, match="2026-03-01T00:00:00") as refused:
+        check_kept(start, datetime(2026, 2, 28, 23, 59, tzinfo=UTC), oldest)
+    assert refused.value.fields[0].field == "start"
 
 
 async def test_what_was_asked_of_a_task_is_told_with_who_and_when(live: Web) -> None:

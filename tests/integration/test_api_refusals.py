@@ -242,6 +242,20 @@ async def test_a_body_that_is_no_json_object_is_refused(
     await assert_nothing_kept(web)
 
 
+async def test_a_change_that_was_not_sent_as_json_is_told_so(web: Web) -> None:
+    await web("POST", "/api/v1/tasks", task(id="x"))
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await web("PATCH", "/api/v1/tasks/x", data=b'{"name": "y"}', headers=headers)
+    assert answer.status == 422
+    assert answer.json["errors"][0]["problem"] == "was not sent as JSON"
+
+
+async def test_a_cursor_may_have_any_offset(web: Web) -> None:
+    cursor = json.dumps(["due", "2026-01-01T00:00:00+20:00", "x"]).encode()
+    text = base64.urlsafe_b64encode(cursor).decode().rstrip("=")
+    assert (await web("GET", f"/api/v1/runs?cursor={text}")).status == 200
+
+
 async def test_broken_json_is_told_with_its_line_and_column(web: Web) -> None:
     data = b'{\n  "name": "x",\n  oops\n}'
     answer = await web(
@@ -330,6 +344,7 @@ async def test_a_query_that_is_wrong_is_refused_by_parameter(
         ("tasks", ["next_due", None, "\ud800"]),
         ("runs", ["due", "2026-W01-1", "x"]),
         ("runs", ["due", None, "x"]),
+        ("runs", ["due", "0001-01-01T00:00:00+20:00", "x"]),
         ("tasks/x/requests", ["asked", None, "x"]),
         ("tasks/x/versions", ["version", None, "1" * 50]),
         ("tasks/x/versions", ["version", None, "-1"]),

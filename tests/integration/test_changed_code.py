@@ -143,14 +143,19 @@ async def test_a_replay_tells_which_open_tasks_a_change_would_suspend(
         await stage.register("second", every(2))
         await stage.wait_for("first", RunStatus.SUCCEEDED)
         await stage.wait_for("second", RunStatus.SUCCEEDED)
+        for number in range(30):  # they wait for their start, and prove nothing
+            await stage.register(f"idle-{number}", {"kind": "once", "in": "1d"})
+        few = await replay.replay_open(stage.settings, sample=2)
+        assert few.replayed.total() == 2
         fits = await replay.replay_open(stage.settings, sample=100)
         assert fits.failures == {} and fits.replayed["Task"] == 2
-        assert "all of them go on" in replay.in_words(fits)
+        assert fits.not_begun == 30
+        assert "30 that have not begun: all of them go on" in replay.in_words(fits)
         monkeypatch.setattr("onthedot.replay.WORKFLOWS", (ChangedTask,))
         changed = await replay.replay_open(stage.settings, sample=1, tasks=["second"])
         assert list(changed.failures) == ["task/second"]
         assert "Do not roll it" in replay.in_words(changed)
-        for task_id in ("first", "second"):
+        for task_id in ("first", "second", *(f"idle-{number}" for number in range(30))):
             await stage.delete(task_id)
     with pytest.raises(InvalidInput, match="has no open workflow"):
         await replay.replay_open(stage.settings, sample=1, tasks=["second"])

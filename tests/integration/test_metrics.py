@@ -119,15 +119,26 @@ async def test_a_run_is_counted_with_its_lag_and_alerts_and_dashboard_ask_for_wh
     assert "a-secret-name" not in of_worker + of_web
     missing = asked_for() - promql.scraped(of_worker) - promql.scraped(of_web)
     assert not missing - {"up"}, "no process shows these"
+    for metric, label, value in wanted_labels():
+        shown = promql.values_of(of_worker + of_web, metric, label)
+        assert value in shown, f'{metric}{{{label}="{value}"}}: there are {shown}'
 
 
 def asked_for() -> set[str]:
     """The metrics that the alert rules and the dashboard name."""
+    return set().union(*map(promql.names, expressions()))
+
+
+def wanted_labels() -> set[tuple[str, str, str]]:
+    """The metrics, labels and values that these want."""
+    return set().union(*map(promql.wanted_labels, expressions()))
+
+
+def expressions() -> list[str]:
     groups = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"]
     panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
-    expressions = [rule["expr"] for group in groups for rule in group["rules"]]
-    expressions += [target["expr"] for panel in panels for target in panel["targets"]]
-    return set().union(*map(promql.names, expressions))
+    of_rules = [rule["expr"] for group in groups for rule in group["rules"]]
+    return of_rules + [target["expr"] for panel in panels for target in panel["targets"]]
 
 
 async def test_figures_of_the_whole_come_from_the_database(web: Web) -> None:

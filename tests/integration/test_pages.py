@@ -85,7 +85,7 @@ def form_of(page: Answer) -> dict[str, str]:
     for name, text in re.findall(
         r'<textarea[^>]*name="([^"]*)"[^>]*>\n?(.*?)</textarea>', form, re.S
     ):
-        sent[name] = unescape(text)
+        sent[name] = re.sub(r"\r\n|\r|\n", "\r\n", unescape(text))
     for name, options in re.findall(r'<select[^>]*name="([^"]*)"[^>]*>(.*?)</select>', form, re.S):
         sent[name] = unescape(re.findall(r'value="([^"]*)" selected', options)[0])
     return sent
@@ -308,7 +308,7 @@ async def test_a_wrong_field_comes_back_with_its_value_and_the_reason(
     error = re.search(rf'id="{re.escape(field)}-error">([^<]*)<', answer.text)
     assert error, re.findall(r'class="error"[^>]*>[^<]*', answer.text)
     assert says.lower() in unescape(error[1]).lower()
-    sent = form_of(answer)
+    sent = {name: text.replace("\r\n", "\n") for name, text in form_of(answer).items()}
     assert {name: sent[name] for name in ONCE_FORM | changes} == ONCE_FORM | changes
     assert web.settings.database_url
     assert await count(web.settings.database_url, "tasks") == 0
@@ -433,6 +433,25 @@ FULL_TASKS = [
     {
         **CRON_TASK,
         "action": {"kind": "http", "url": "http://127.0.0.1:9/", "body": "\n two\nlines <&> "},
+    },
+    {
+        **CRON_TASK,
+        "action": {
+            "kind": "http",
+            "method": "PUT",
+            "url": "http://127.0.0.1:9/",
+            "body": "BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n",
+            "headers": {"X-Of": "a\u2028B: c"},
+        },
+        "policies": {"retry": {"attempts": 3, "factor": 1.1234567}},
+    },
+    {
+        **CRON_TASK,
+        "action": {
+            "kind": "shell",
+            "script": "true",
+            "env": {"A": "x\u2028B=y", "C": " spaces "},
+        },
     },
     {
         **CRON_TASK,
@@ -604,6 +623,20 @@ async def test_what_is_not_there_is_told_in_a_page(web: Web, path: str) -> None:
     answer = await web("GET", path, headers={"Accept": "text/html"})
     assert answer.status == 404
     assert "To the overview" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/tasks/", "/api/v1/tasks/"])
+async def test_no_address_leads_to_this_servers_own(web: Web, path: str) -> None:
+    """Behind a proxy that would be another, and without TLS."""
+    answer = await web("GET", path)
+    assert (answer.status, answer.headers.get("Location")) == (404, None)
+
+
+async def test_the_name_is_chosen_in_an_empty_form_alone(web: Web) -> None:
+    await register(web)
+    assert "autofocus" in (await web("GET", "/tasks/new")).text
+    assert "autofocus" not in (await web("GET", "/tasks/nightly/edit")).text
+    assert "autofocus" not in (await web("POST", "/tasks", data={"name": ""})).text
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,19 @@ async def test_a_past_range_is_shown_before_it_is_run(live: Web) -> None:
     assert "none of them is asked for" in again.text
 
 
+async def test_a_range_without_a_choice_has_the_usual_one(live: Web) -> None:
+    task_id = await registered(live)
+    span = {"start": "2026-01-01T00:00:00", "end": "2026-01-01T02:00:00", "which": "", "order": ""}
+    asked = await live("GET", f"/tasks/{task_id}/backfill", params=span)
+    assert "<strong>3 of 3</strong>" in asked.text
+
+
+async def test_a_task_that_is_not_paused_cannot_be_resumed_on_a_page(live: Web) -> None:
+    task_id = await registered(live)
+    answer = await live("GET", f"/tasks/{task_id}/resume")
+    assert (answer.status, answer.headers["Location"]) == (303, f"/tasks/{task_id}")
+
+
 @pytest.mark.parametrize(
     ("sent", "field"),
     [
@@ -181,6 +194,10 @@ async def test_a_past_range_is_shown_before_it_is_run(live: Web) -> None:
         ({"start": "2026-01-01T00:00:00", "end": "2199-01-01T00:00:00"}, "end"),
         (
             {"start": "2026-01-01T00:00:00", "end": "2026-01-01T02:00:00", "at_once": "0"},
+            "at_once",
+        ),
+        (
+            {"start": "2026-01-01T00:00:00", "end": "2026-01-01T02:00:00", "at_once": "9" * 5000},
             "at_once",
         ),
     ],

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from activities.follow_ups import FollowUps
-from activities.upkeep import Upkeep as UpkeepActivities
+from activities.follow_ups import FollowUpActivities
+from activities.upkeep import UpkeepActivities
 from onthedot.database import runs
 from onthedot.database.pool import connection
 from onthedot.database.run_log import RunLog
@@ -41,7 +41,7 @@ async def executor(stage: Stage, queue: str) -> AsyncIterator[None]:
         parts = Parts(replace(stage.settings, worker_slots=1), stage.engine, log, "narrow")
         running.push_async_callback(parts.close)
         keeper = Upkeep(stage.settings, stage.pool, stage.engine, stage.registration)
-        follow_ups = FollowUps(FollowUpStarter(stage.pool, stage.registration.send))
+        follow_ups = FollowUpActivities(FollowUpStarter(stage.pool, stage.registration.send))
         upkeep = UpkeepActivities(keeper)
         for one in parts.workers("executor", (queue,), upkeep, follow_ups):
             await running.enter_async_context(one)

@@ -1,6 +1,7 @@
 """Workers tell of themselves and of their clocks; whose clock is off is seen everywhere."""
 
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -85,6 +86,17 @@ def test_a_run_that_travelled_long_does_not_make_a_clock_wrong(
     seconds: float, is_fine: bool
 ) -> None:
     assert clocks.judge(seconds, "temporal") is is_fine
+
+
+def test_a_skew_that_nothing_tells_of_any_more_is_not_shown() -> None:
+    def shown() -> float:
+        text = metrics.render().decode()
+        return promql.samples(text, "onthedot_clock_skew_seconds", against="temporal")
+
+    clocks.judge(2.0, "temporal")
+    assert shown() == 2.0
+    clocks.tell_nothing("temporal")
+    assert math.isnan(shown())
 
 
 def test_the_skew_is_measured_from_the_middle_of_the_question() -> None:

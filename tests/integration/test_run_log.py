@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from onthedot import metrics
 from onthedot.database import runs, tasks
 from onthedot.database.pool import Pool, connection, open_pool, transaction
 from onthedot.database.run_log import Progress, RunLog
@@ -22,6 +23,7 @@ from onthedot.settings import Settings
 from onthedot.task import HttpAction, IntervalSchedule, Task, TaskSpec, TaskState
 from onthedot.upkeep import Upkeep
 from onthedot.versions import What
+from tests import promql
 from tests.faults.network import Link
 from tests.services import assert_eventually
 
@@ -144,6 +146,27 @@ async def test_counts_and_last_status_follow_the_runs(log: RunLog, pool: Pool) -
     assert after.last_run_at == run(1).started_at
 
 
+async def test_runs_without_a_word_on_their_task_are_counted_too(log: RunLog, pool: Pool) -> None:
+    """Rows of a long backlog come so, beside others that do not."""
+    await log.write([run(0), run(1, RunStatus.FAILED)])
+    after = await task(pool)
+    assert (after.run_count, after.failure_count) == (2, 1)
+    assert (after.last_status, after.last_run_at) == (RunStatus.FAILED, run(1).started_at)
+    await asyncio.gather(log.write([run(2)]), log.write([run(3)], progress()))
+    assert (await task(pool)).run_count == 4
+
+
+async def test_a_flush_takes_many_writers_of_few_rows_and_few_of_many(
+    log: RunLog, pool: Pool
+) -> None:
+    metric, before = "onthedot_log_flush_rows_count", metrics.render().decode()
+    rows = [[run(number) for number in range(first, first + 400)] for first in range(0, 2000, 400)]
+    await asyncio.gather(*map(log.write, rows))
+    flushes = promql.samples(metrics.render().decode(), metric) - promql.samples(before, metric)
+    assert flushes == 3
+    assert (await task(pool)).run_count == 2000
+
+
 async def test_how_a_task_stands_counts_for_the_version_it_names(log: RunLog, pool: Pool) -> None:
     before = await task(pool)
     async with connection(pool) as conn:
@@ -262,13 +285,13 @@ async def test_old_months_are_dropped_when_no_reader_holds_them(
     async with connection(pool) as conn:
         await runs.make_month(conn, datetime(2020, 1, 1, tzinfo=UTC))
     async with held(database_url, "SELECT FROM runs"):
-        minding = asyncio.create_task(upkeep.mind_months())
+        minding = asyncio.create_task(upkeep.apply_retention())
         await asyncio.sleep(0.2)
         async with connection(pool) as conn, asyncio.timeout(2):  # it waits for the drop's end
             await conn.execute("SELECT FROM runs")
         with pytest.raises(DatabaseBusy):
             await asyncio.wait_for(minding, 5)
-    await upkeep.mind_months()
+    await upkeep.apply_retention()
     async with connection(pool) as conn:
         months = await runs.months(conn)
     assert (len(months), months[0]) == (4, f"{datetime.now(UTC):%Y_%m}")

@@ -198,8 +198,8 @@ async def test_a_cancel_does_not_overtake_what_asked_for_its_run(
 
 @pytest.fixture
 def sparing_temporal(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An engine whose workflows take two Updates each."""
-    monkeypatch.setattr(temporal_server, "SETTINGS", {"history.maxTotalUpdates": 2})
+    """An engine whose workflows take three Updates each."""
+    monkeypatch.setattr(temporal_server, "SETTINGS", {"history.maxTotalUpdates": 3})
     with services.temporary_folder() as folder, services.running_temporal(folder) as server:
         yield server.address
 
@@ -213,15 +213,15 @@ async def test_what_is_asked_of_a_workflow_that_takes_no_more_is_kept(
     monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
     async with set_up(database_url, sparing_temporal) as stage, stage.worker():
         task_id = await stage.register(_id(), every(3600), overlap="queue_all")
-        runs = [await stage.registration.trigger(task_id, by=BY) for _ in range(3)]
-        await stage.wait_for(task_id, RunStatus.SUCCEEDED, 2)
+        runs = [await stage.registration.trigger(task_id, by=BY) for _ in range(4)]
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED, 3)
         assert not (await stage.registration.pause(task_id, by=BY)).in_step
         assert await _reconcile(stage) == 0
         assert "cannot be brought in step" not in caplog.text
         handle = stage.engine.client.get_workflow_handle(f"task/{task_id}")
         await handle.terminate("to have another, as when it continues as new")
         await _reconcile_until_sent(stage, task_id)
-        rows = await stage.wait_for(task_id, RunStatus.SUCCEEDED, 3)
+        rows = await stage.wait_for(task_id, RunStatus.SUCCEEDED, 4)
         assert {row.run_id for row in rows} == {run.run_id for run in runs}
         assert (await _in_step(stage, task_id)).state is TaskState.PAUSED
         await stage.delete(task_id)

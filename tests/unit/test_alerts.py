@@ -69,6 +69,11 @@ def test_no_panel_lies_on_another() -> None:
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
 
 
+def test_wanted_labels_are_found_in_an_expression() -> None:
+    expression = 'rate(a{b="c", d!~"e", f="g"}[5m]) / h{i=~"j"} - k'
+    assert promql.wanted_labels(expression) == {("a", "b", "c"), ("a", "f", "g")}
+
+
 def test_names_are_found_in_an_expression() -> None:
     expression = 'max by (queue) (rate(a_total{b="c{d"}[5m] offset 1h)) > 2 unless on (e) f:g == 0'
     assert promql.names(expression) == {"a_total", "f:g"}

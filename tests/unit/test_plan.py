@@ -55,6 +55,17 @@ async def test_the_next_occurrences_are_planned_with_their_leads() -> None:
     assert (made.not_run, made.ends) == ([], False)
 
 
+async def test_a_day_is_planned_ahead_and_one_occurrence_beyond() -> None:
+    """What is planned is not planned anew when the rules of a zone change."""
+    made = await planned(every(8 * 60 * MINUTE))
+    assert [one.due_at - NOW for one in made.occurrences] == [n * DAY / 3 for n in (1, 2, 3, 4)]
+    assert not made.ends
+    monthly = await planned(every(30 * DAY))
+    assert (len(monthly.occurrences), monthly.ends) == (1, False)
+    once = await planned(OnceSchedule(at=NOW + 30 * DAY))
+    assert (len(once.occurrences), once.ends) == (1, True)
+
+
 async def test_plans_that_follow_each_other_have_each_moved_due_time_once() -> None:
     schedule = IntervalSchedule(
         every=MINUTE, anchor=NOW, jitter=DAY, starts_at=NOW, max_runs=20, timezone="Asia/Tokyo"

@@ -97,7 +97,9 @@ def seen(rows: Sequence[Row]) -> list[Call]:
 
 def history(made: Registered, *rows: Row, until: float, **other: Any) -> History:
     """A history in which the log agrees with what was seen, up to ``until``."""
-    stored = {made.task_id: Stored(name=made.spec.name, spec=made.spec, in_step=True)}
+    state = made.changes[-1].state if made.changes else TaskState.ACTIVE
+    kept = Stored(name=made.spec.name, spec=made.spec, in_step=True, state=state, has_workflow=True)
+    stored = {made.task_id: kept}
     given_ = {"calls": seen(rows), "stored": stored, **other}
     return History(tasks=[made], rows=rows, until=after(until), **given_)
 
@@ -192,6 +194,64 @@ def test_a_run_is_skipped_only_while_the_one_before_it_goes_on() -> None:
     assert kinds(history(lets, ran(5, lasts=6), overlapped(10), until=10)) == {Broken.NOT_RUN}
 
 
+def test_a_run_in_a_queue_is_skipped_only_where_the_queue_is_full() -> None:
+    full = not_run(15, RunStatus.SKIPPED, "overlap: the queue is full (1 of 1)")
+    one = task(overlap="queue_one")
+    assert not kinds(history(one, ran(5, lasts=12), ran(10, 7), full, until=15))
+    first = not_run(10, RunStatus.SKIPPED, "overlap: the queue is full (1 of 1)")
+    assert kinds(history(one, ran(5, lasts=6), first, until=10)) == {Broken.NOT_RUN}
+    all_ = task(overlap="queue_all")
+    assert kinds(history(all_, ran(5, lasts=12), ran(10, 7), full, until=15)) == {Broken.NOT_RUN}
+    two = task(overlap="queue_all", overlap_limit=1)
+    assert not kinds(history(two, ran(5, lasts=12), ran(10, 7), full, until=15))
+
+
+def test_a_run_that_takes_the_place_of_others_is_skipped_for_a_later_one_alone() -> None:
+    made = task(overlap="cancel_running")
+    left = not_run(10, RunStatus.SKIPPED, "overlap: a later one took its place")
+    assert not kinds(history(made, ran(5, lasts=11), left, ran(15, 1), until=15))
+    assert kinds(history(made, ran(5, lasts=11), left, until=10)) == {Broken.NOT_RUN}
+
+
+def test_what_was_due_well_before_an_outage_is_not_missed_for_it() -> None:
+    made = task(catch_up={"keep": "none"})
+    assert not kinds(history(made, missed(5), until=5, outages=out(6, 30)))
+    assert kinds(history(made, missed(5), until=5, outages=out(7.1, 30))) == {Broken.NOT_RUN}
+
+
+def test_a_run_that_started_before_an_outage_is_not_excused_by_it() -> None:
+    late = history(task(), ran(5, 9), until=5, outages=out(14.5, 20))
+    assert check(late).figures.worst_lag == 9
+    after_it = history(task(), ran(5, 16), until=5, outages=out(14.5, 20))
+    assert check(after_it).figures.worst_lag == 1
+
+
+def test_whoever_looks_on_says_when_a_run_started() -> None:
+    """The log has each run on time; they go on for long, and are seen at their end."""
+    made = task(overlap="allow")
+    rows = [ran(due, lasts=31) for due in range(5, 60, 5)]
+    calls = [Call(key=row.run_id, at=row.due_at + timedelta(seconds=30)) for row in rows]
+    assert Broken.LATE in kinds(history(made, *rows, until=59, calls=calls))
+    assert check(history(made, *rows, until=59, calls=calls)).figures.worst_lag == 30
+
+
+def test_a_run_that_timed_out_was_seen_too() -> None:
+    made = replace(task(), ends=frozenset({RunStatus.TIMED_OUT}))
+    row = ran(5, status=RunStatus.TIMED_OUT)
+    assert not kinds(history(made, row, until=5))
+    assert Broken.UNSEEN in kinds(history(made, row, until=5, calls=[]))
+
+
+def test_clocks_that_differ_are_allowed_for() -> None:
+    early = history(task(), ran(5, -3), until=5)
+    assert Broken.EARLY in kinds(early)
+    assert not kinds(replace(early, clocks_differ_by=timedelta(seconds=3)))
+    seen_later = [Call(key=ran(5).run_id, at=after(8))]
+    behind = history(task(), ran(5), until=5, calls=seen_later)
+    assert Broken.UNSEEN in kinds(behind)
+    assert not kinds(replace(behind, clocks_differ_by=timedelta(seconds=3)))
+
+
 def test_a_task_hears_after_an_outage_that_its_run_ended_in_it() -> None:
     rows = [ran(5, lasts=1), overlapped(10)]
     assert not kinds(history(task(), *rows, until=10, outages=out(4, 9)))
@@ -261,6 +321,14 @@ def test_a_run_on_request_starts_in_time() -> None:
     manual = replace(ran(2, 1), run_id=run_id, trigger=Trigger.MANUAL)
     assert not kinds(history(task(), manual, ran(5), until=5, asked=asked))
     assert kinds(history(task(), ran(5), until=5, asked=asked)) == {Broken.LOST}
+
+
+def test_a_run_on_request_is_of_the_instant_at_which_it_was_asked_for() -> None:
+    run_id = requested_run_id(TASK, after(2), "key")
+    asked = [Asked(run_id=run_id, task_id=TASK, due_at=after(2))]
+    moved = replace(ran(40, 1), run_id=run_id, trigger=Trigger.MANUAL)
+    found = kinds(history(task(60), moved, until=50, asked=asked))
+    assert found >= {Broken.UNCALLED_FOR, Broken.LATE}
 
 
 def test_rows_move_forward_only() -> None:
@@ -401,6 +469,18 @@ def _asked_by_nobody(given_: Drawn) -> History:
     return given_.with_row(row, row, replace(row, run_id=run_id, trigger=Trigger.MANUAL))
 
 
+def _twice_by_one_id(given_: Drawn) -> History:
+    row = given_.row(lambda one: True)
+    return given_.with_row(row, row, replace(row, due_at=row.due_at + timedelta(minutes=5)))
+
+
+def _doubled_by_the_logs_word(given_: Drawn) -> History:
+    """The log counts two attempts; the task's policy is one."""
+    row = given_.row(lambda one: one.ran and one.run_id not in given_.right.lost_attempts)
+    calls = [*given_.right.calls, Call(key=row.run_id, at=row.started_at or BEGAN)]
+    return replace(given_.with_row(row, replace(row, attempt_count=2)), calls=calls)
+
+
 def _doubled(given_: Drawn) -> History:
     row = given_.row(lambda one: one.ran)
     more = [Call(key=row.run_id, at=row.started_at or BEGAN)] * 2
@@ -480,7 +560,9 @@ WRONG: dict[str, tuple[Callable[[Drawn], History], Broken]] = {
     "an occurrence has two rows": (_twice, Broken.TWO_ROWS),
     "a row is of no due time": (_uncalled_for, Broken.UNCALLED_FOR),
     "a run on request is there that nobody asked for": (_asked_by_nobody, Broken.UNCALLED_FOR),
+    "a run has two rows": (_twice_by_one_id, Broken.TWO_ROWS),
     "a run was made twice": (_doubled, Broken.DOUBLED),
+    "a run was made twice, and the log says so": (_doubled_by_the_logs_word, Broken.DOUBLED),
     "a run was not made": (_unseen, Broken.UNSEEN),
     "a run was made of which the log says that it was not": (_seen_though_not_run, Broken.UNLOGGED),
     "a run was made of which the log knows nothing": (_unlogged, Broken.UNLOGGED),
@@ -488,6 +570,8 @@ WRONG: dict[str, tuple[Callable[[Drawn], History], Broken]] = {
     "a row vanished": (_vanished, Broken.BACKWARDS),
     "a registration is gone": (lambda one: replace(one.right, stored={}), Broken.FORGOTTEN),
     "a registration never reached the engine": (_stored(in_step=False), Broken.FORGOTTEN),
+    "a task has no workflow": (_stored(has_workflow=False), Broken.FORGOTTEN),
+    "a change of state is gone": (_stored(state=TaskState.PAUSED), Broken.FORGOTTEN),
     "another task was stored": (_stored(spec=task(7).spec), Broken.FORGOTTEN),
     "a registration was made twice": (
         lambda one: replace(

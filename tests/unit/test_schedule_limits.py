@@ -158,6 +158,8 @@ def test_a_due_time_that_jitter_moved_past_an_instant_is_due_after_it() -> None:
         (cron(starts_at=NOW + DAY, ends_at=NOW + DAY), "schedule.ends_at", "not after starts_at"),
         (cron(ends_at=NOW + DAY / 4), "schedule.ends_at", "never fires"),
         (cron(starts_at=datetime(2201, 1, 1, tzinfo=UTC)), "schedule.starts_at", "too far"),
+        (cron(starts_at=datetime(1, 1, 1, tzinfo=UTC)), "schedule.starts_at", "too long ago"),
+        (cron(ends_at=datetime(9999, 12, 31, tzinfo=UTC)), "schedule.ends_at", "too far"),
         (cron(starts_at=NOW - 9 * DAY, max_runs=9), "schedule.max_runs", "have passed"),
         (cron(exclude=Exclusion(weekdays=ALL_DAYS)), "schedule.exclude", "never fires"),
         (

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.upkeep import Upkeep
+from activities.upkeep import UpkeepActivities
 from onthedot import metrics
 from onthedot.errors import DatabaseUnavailable
 from tests import promql, services
@@ -44,7 +44,7 @@ def worker() -> ActivityEnvironment:
 
 async def test_without_a_time_it_is_one_round(worker: ActivityEnvironment) -> None:
     rounds = Rounds()
-    assert await worker.run(Upkeep(rounds).reconcile) == rounds.done == 1
+    assert await worker.run(UpkeepActivities(rounds).reconcile) == rounds.done == 1
 
 
 async def test_it_does_rounds_for_a_while_and_says_after_each_that_it_is_alive(
@@ -58,13 +58,13 @@ async def test_it_does_rounds_for_a_while_and_says_after_each_that_it_is_alive(
 
     worker.on_heartbeat = hear
     before = counted("done")
-    assert await worker.run(Upkeep(rounds).reconcile, 1) == rounds.done > 1
+    assert await worker.run(UpkeepActivities(rounds).reconcile, 1) == rounds.done > 1
     assert heard == counted("done") - before == rounds.done
 
 
 async def test_it_ends_at_once_when_its_worker_is_to_stop(worker: ActivityEnvironment) -> None:
     rounds = Rounds()
-    running = asyncio.create_task(worker.run(Upkeep(rounds).reconcile, 3600))
+    running = asyncio.create_task(worker.run(UpkeepActivities(rounds).reconcile, 3600))
     await services.assert_eventually(lambda: rounds.done > 1)
     worker.worker_shutdown()
     assert await asyncio.wait_for(running, 5) == rounds.done
@@ -73,5 +73,5 @@ async def test_it_ends_at_once_when_its_worker_is_to_stop(worker: ActivityEnviro
 async def test_a_round_that_fails_ends_it(worker: ActivityEnvironment) -> None:
     before = counted("done"), counted("failed")
     with pytest.raises(DatabaseUnavailable, match="does not answer"):
-        await worker.run(Upkeep(Rounds(until=2)).reconcile, 3600)
+        await worker.run(UpkeepActivities(Rounds(until=2)).reconcile, 3600)
     assert (counted("done"), counted("failed")) == (before[0] + 2, before[1] + 1)

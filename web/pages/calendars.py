@@ -11,15 +11,16 @@ from starlette.responses import Response
 from onthedot.calendars import Calendars
 from onthedot.database import calendars
 from onthedot.database.pool import connection
-from onthedot.errors import Conflict, InvalidInput, VersionMismatch
+from onthedot.errors import Conflict, InvalidInput, Unavailable, VersionMismatch
 from onthedot.holidays import Calendar, CalendarDefinition, CalendarRegistration
 from onthedot.schedule import Difference
 from onthedot.task import Task
 from web.days import Day, passed_and_ahead, read_days, write_days
-from web.forms import told
+from web.forms import sentences, told
 from web.pages.control import Fields, to
 from web.pages.look import done, show, viewer_zone
 from web.pages.query import Key, pages, plain
+from web.problems import problem_of
 from web.rendering import page
 from web.security import Admin
 from web.services import Given, Services
@@ -78,14 +79,17 @@ async def new_calendar(request: Request, caller: Admin) -> Response:
 @router.post("/calendars")
 async def register_calendar(request: Request, services: Given, caller: Admin) -> Response:
     form = Fields.of(await request.form(), name="", title="", days="")
-    sent = _read(form, CalendarRegistration)
+    sent, status = _read(form, CalendarRegistration), 422
     if sent is not None:
         try:
             calendar = await _calendars(services).register(sent, by=caller.name)
             return to(done(f"/calendars/{calendar.name}", "calendar_registered"))
         except Conflict:
             form.errors["name"] = "This is taken. Choose another, or change that calendar."
-    return _new(request, form, 422)
+        except Unavailable as error:
+            form.other_errors.append(sentences(str(error), "Send it again"))
+            status = problem_of(error).status
+    return _new(request, form, status)
 
 
 @router.get("/calendars/{name}")

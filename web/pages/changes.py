@@ -10,13 +10,13 @@ from onthedot.database import lists, tasks
 from onthedot.database.pool import connection
 from onthedot.task import as_json
 from onthedot.versions import What, differences
+from web.form_text import pretty
 from web.pages.control import to
 from web.pages.look import done, show
 from web.pages.query import Key, pages
 from web.rendering import page
 from web.security import Admin
 from web.services import Given
-from web.typed import pretty
 
 router = APIRouter()
 

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Form, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
-from onthedot.backfill import DueTime, Order, Which
+from onthedot.backfill import MOST_AT_ONCE, DueTime, Order, Which
 from onthedot.catching_up import CaughtUp
 from onthedot.database import tasks
 from onthedot.database.pool import connection
 from onthedot.errors import FieldError, InvalidInput
-from onthedot.task import CatchUp, OverlapPolicy, PythonAction, Task
+from onthedot.task import CatchUp, Keep, OverlapPolicy, PythonAction, Task, TaskState
+from web.form_text import pretty, read_local, write_local
 from web.forms import read_json, told
 from web.pages.look import done, viewer_zone
 from web.pages.query import Key, choice
@@ -22,14 +23,15 @@ from web.rendering import page
 from web.security import Admin, local_path
 from web.services import Given, Services
 from web.shape_errors import too_long_reason, unstorable
-from web.typed import pretty, read_local, write_local
 
 router = APIRouter()
 
 #: The page that a button was pressed on, to come back to.
 Back = Annotated[str | None, Form()]
 
-_KEEPS = ("none", "latest", "all")
+_KEEPS: tuple[Keep, ...] = get_args(Keep)
+_ORDERS: tuple[Order, ...] = get_args(Order)
+_WHICH: tuple[Which, ...] = get_args(Which)
 
 
 @dataclass(slots=True)
@@ -65,6 +67,14 @@ class Fields:
             self.errors[name] = str(error)
             return None
 
+    def number(self, name: str, *, most: int) -> int | None:
+        """The number from 1 to ``most`` that was typed; else None, and what is wrong is told."""
+        text = self.values[name]
+        if text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most:
+            return int(text)
+        self.errors[name] = f"Give a number from 1 to {most}."
+        return None
+
     def refuse(self, *problems: FieldError) -> None:
         """Put what is wrong beside the fields where it was typed."""
         for one in problems:
@@ -98,7 +108,7 @@ async def run_task(request: Request, services: Given, caller: Admin, task_id: Ke
                 by=caller.name,
                 arguments=arguments,
                 reason=form.values["reason"] or None,
-                overlap=OverlapPolicy(overlap) if overlap else None,
+                overlap=overlap,
             )
             return RedirectResponse(f"/runs/{run.run_id}", 303)
         except InvalidInput as error:
@@ -152,6 +162,8 @@ async def pause_task(
 async def ask_resume(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
     """What resuming would start, for each of the ways to catch up."""
     task = await _task(services, task_id)
+    if task.state is not TaskState.PAUSED:  # somebody else was faster, or the pause had an end
+        return to(f"/tasks/{task_id}")
     within = task.spec.policies.catch_up.within
     counts: dict[str, CaughtUp] = {}
     for keep in _KEEPS:
@@ -170,7 +182,7 @@ async def resume_task(
     keep: Annotated[str, Form()] = "",
     back: Back = None,
 ) -> Response:
-    chosen: Any = choice("keep", keep, _KEEPS)
+    chosen = choice("keep", keep, _KEEPS)
     catch_up = None
     if chosen in ("latest", "all"):
         within = (await _task(services, task_id)).spec.policies.catch_up.within
@@ -195,7 +207,7 @@ async def ask_backfill(request: Request, services: Given, caller: Admin, task_id
     if form.values["start"] or form.values["end"]:
         try:
             start, end = _range(form, viewer_zone(request))
-            which: Any = choice("which", form.values["which"], get_args(Which))
+            which = choice("which", form.values["which"], _WHICH) or "missing"
             due, found = await services.registration.preview_backfill(
                 task_id, start, end, which=which
             )
@@ -216,8 +228,9 @@ async def ask_backfill(request: Request, services: Given, caller: Admin, task_id
 @router.post("/tasks/{task_id}/backfill")
 async def backfill_task(request: Request, services: Given, caller: Admin, task_id: Key) -> Response:
     form = _backfill_form(await request.form())
-    order: Any = choice("order", form.values["order"], get_args(Order))
-    which: Any = choice("which", form.values["which"], get_args(Which))
+    order = choice("order", form.values["order"], _ORDERS) or "oldest_first"
+    which = choice("which", form.values["which"], _WHICH) or "missing"
+    at_once = form.number("at_once", most=MOST_AT_ONCE)
     try:
         start, end = _range(form, viewer_zone(request))
         await services.registration.backfill(
@@ -227,7 +240,7 @@ async def backfill_task(request: Request, services: Given, caller: Admin, task_i
             by=caller.name,
             which=which,
             order=order,
-            at_once=int(form.values["at_once"]) if form.values["at_once"].isdecimal() else 0,
+            at_once=at_once or 1,
             reason=form.values["reason"] or None,
         )
         return to(f"/runs?task={task_id}&trigger=backfill")

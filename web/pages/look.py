@@ -14,9 +14,9 @@ from onthedot.schedule import zones
 from onthedot.settings import Settings
 from web import rendering
 from web.api.answers import next_due_at
+from web.form_text import pretty
 from web.pages import words
 from web.security import SESSION_COOKIE
-from web.typed import pretty
 
 ZONE_COOKIE = "onthedot_zone"
 

@@ -85,7 +85,9 @@ async def do_many(
 ) -> Response:
     choice("do", do or "-", WORK)
     filters = {"search": search, "state": state, "action": action, "tag": tag}
-    InvalidInput.raise_if_any([*unstorable(reason, "reason"), *too_long_reason(reason)])
+    InvalidInput.raise_if_any(
+        [*unstorable(key, "key"), *unstorable(reason, "reason"), *too_long_reason(reason)]
+    )
     work = _work(do, caller.name, reason.strip() or None)
     what = fingerprint("many", [do, count, filters])
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -11,18 +11,20 @@ from fastapi import Depends, Request
 from onthedot.database.lists import TaskFilter
 from onthedot.errors import FieldError, InvalidInput, NotFound
 from onthedot.task import TaskState
+from web.form_text import read_local
 from web.forms import ACTION_KINDS
-from web.typed import read_local
+
+_Choice = TypeVar("_Choice", bound=str)
 
 
-def choice(name: str, value: str, allowed: Iterable[str]) -> str | None:
-    """``value`` where it is allowed, None where it is empty; raise InvalidInput otherwise."""
-    known = [str(one) for one in allowed]
+def choice(name: str, value: str, allowed: Iterable[_Choice]) -> _Choice | None:
+    """The one of ``allowed`` that reads ``value``, None where it is empty; raise InvalidInput."""
+    known = {str(one): one for one in allowed}
     if value and value not in known:
         raise InvalidInput(
             FieldError(name, value, "is not one of the choices", f"Give one of {', '.join(known)}.")
         )
-    return value or None
+    return known.get(value)
 
 
 def plain(text: str) -> str | None:
@@ -34,7 +36,7 @@ def task_filter(filters: Mapping[str, str]) -> TaskFilter:
     """The tasks that a page's filters choose; raise InvalidInput for a state or kind that is none."""
     state = choice("state", filters["state"], TaskState)
     return TaskFilter(
-        states=[TaskState(state)] if state else [],
+        states=[state] if state else [],
         action=choice("action", filters["action"], ACTION_KINDS),
         tag=plain(filters["tag"]),
         search=plain(filters["search"]),

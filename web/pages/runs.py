@@ -41,10 +41,11 @@ async def list_runs(
     filters = {"task": task, "status": status, "trigger": trigger, "after": after, "before": before}
     errors: dict[str, str] = {}
     zone = viewer_zone(request)
+    ended = choice("status", status, RunStatus)
     wanted = lists.RunFilter(
         task_id=plain(task),
-        statuses=[RunStatus(status)] if choice("status", status, RunStatus) else [],
-        trigger=Trigger(trigger) if choice("trigger", trigger, Trigger) else None,
+        statuses=[ended] if ended else [],
+        trigger=choice("trigger", trigger, Trigger),
         since=_instant("after", after, zone, errors),
         until=_instant("before", before, zone, errors),
     )

@@ -175,7 +175,7 @@ async def revise_task(request: Request, services: Given, caller: Admin, task_id:
                 task_id,
                 registration.spec(),
                 by=caller.name,
-                if_version=int(version) if version.isdecimal() else None,
+                if_version=int(version) if version.isdecimal() and len(version) < 16 else None,
                 key=_key(key, form),
             )
             return RedirectResponse(f"/tasks/{task_id}?done=changed", 303)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from itertools import islice
 from statistics import median
-from typing import Any
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -16,12 +16,12 @@ from onthedot.suspension import REMEDY, known_suspension
 from onthedot.task import CronSchedule, Task, TaskState, as_json
 from web.api.explanation import read_facts
 from web.api.reasons import reasons
+from web.form_text import pretty
 from web.forms import ACTION_KINDS
 from web.pages.look import is_fragment, show, temporal_workflow, viewer_zone
 from web.pages.query import Key, choice, pages, task_filter
 from web.security import Admin
 from web.services import Given
-from web.typed import pretty
 
 router = APIRouter()
 
@@ -46,7 +46,7 @@ async def list_tasks(
 ) -> Response:
     filters = {"search": search, "state": state, "action": action, "tag": tag}
     wanted = task_filter(filters)
-    order: Any = choice("sort", sort, _SORTS) or "next_due"
+    order = choice("sort", sort, _SORTS) or "next_due"
     async with connection(services.pool) as conn:
         found = await lists.list_tasks(conn, wanted, sort=order, cursor=cursor, limit=_PAGE)
     return show(
@@ -123,6 +123,6 @@ def _due(task: Task, now: datetime) -> list[datetime]:
     return list(islice(due_times(task.spec.schedule, task.id, now), _DUE))
 
 
-def _zone(task: Task) -> Any:
+def _zone(task: Task) -> ZoneInfo | None:
     schedule = task.spec.schedule
     return zones.zone(schedule.timezone) if isinstance(schedule, CronSchedule) else None

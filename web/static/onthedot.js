@@ -90,21 +90,42 @@ Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => name !== "
 
 let openedBefore = document.hidden; // what happened before somebody looked at the page is not on it
 
-function show(state, text) {
+// Whether the stream is open (null: not known yet), and whether a block could be fetched the last time.
+let isOpen = null, isFetched = true;
+
+function showLive() {
   const live = document.querySelector("[data-live]");
-  if (live && live.dataset.state !== state) {
-    live.dataset.state = state;
-    live.textContent = text;
-  }
+  if (!live || (isOpen === null && isFetched)) return;
+  const text = !isFetched ? "Not up to date" : isOpen ? "Live" : "Reconnecting";
+  live.dataset.state = text === "Live" ? "on" : "off";
+  if (live.textContent !== text) live.textContent = text;
+}
+
+function fetched(isDone) {
+  isFetched = isDone;
+  showLive();
 }
 
 document.addEventListener("htmx:sseOpen", () => {
-  show("on", "Live");
+  isOpen = true;
+  showLive();
   // What happened while the stream was down was not told: fetch it.
   if (openedBefore) document.querySelectorAll("[hx-trigger*=catch-up]").forEach((block) => htmx.trigger(block, "catch-up"));
   openedBefore = true;
 });
-document.addEventListener("htmx:sseError", () => show("off", "Reconnecting"));
+document.addEventListener("htmx:sseError", () => {
+  isOpen = false;
+  showLive();
+});
+document.addEventListener("htmx:sendError", () => fetched(false));
+document.addEventListener("htmx:afterOnLoad", (event) => fetched(event.detail.xhr.status < 500));
+document.addEventListener("htmx:historyRestore", showLive); // the mark is a new one
+
+// A filter changes the address without loading the page anew: come back to it from the zone.
+document.addEventListener("htmx:pushedIntoHistory", (event) => {
+  const zone = document.querySelector("a[href^='/zone?']");
+  if (zone) zone.href = `/zone?back=${encodeURIComponent(event.detail.path)}`;
+});
 
 document.addEventListener("click", (event) => {
   const preset = event.target.closest("button[data-fills]");

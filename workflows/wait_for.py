@@ -1,9 +1,9 @@
 """Waiting with a timeout, in the same steps with every version of Python.
 
-``workflow.wait_condition`` is made of ``asyncio.wait_for``, which takes other turns of the event loop
-since Python 3.12. What else becomes ready in the same workflow task would come before or after it, as
-the version has it: a history that one version has made would not replay with another. So here is the
-way of Python 3.11, for all of them.
+``workflow.wait_condition`` is made of ``asyncio.wait_for``, which since Python 3.12 goes on after
+another number of turns of the event loop. That reorders it with whatever else is ready in the same
+workflow task: a history that one version has made would not replay with another. So all versions
+have the way of Python 3.11.
 """
 
 import asyncio

@@ -12,8 +12,15 @@ def pretty(value: Any) -> str:
 
 
 def write_local(moment: datetime, zone: ZoneInfo) -> str:
-    """What a clock in ``zone`` shows at ``moment`` (aware), to the second."""
-    return moment.astimezone(zone).replace(tzinfo=None).isoformat(timespec="seconds")
+    """What a clock in ``zone`` shows at ``moment`` (aware), to the second.
+
+    At the ends of the calendar, where there may be no such time, it is what UTC shows.
+    """
+    try:
+        local = moment.astimezone(zone)
+    except OverflowError:
+        local = moment.astimezone(UTC)
+    return local.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def read_local(text: str, zone: ZoneInfo, known: datetime | None = None) -> datetime:
