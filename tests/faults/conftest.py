@@ -124,7 +124,7 @@ def pytest_terminal_summary(
 def _were_all_played(exitstatus: int, config: pytest.Config) -> bool:
     """Whether this was the whole of ``make faults``, to its end."""
     given = config.option
-    narrowed = given.keyword or given.maxfail or getattr(given, "lf", False)
+    narrowed = given.keyword or given.deselect or given.maxfail or getattr(given, "lf", False)
     of_all = config.args == ["tests/faults"] and given.markexpr == "fast or long"
     came_to_its_end = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     return came_to_its_end and of_all and not narrowed
