@@ -87,7 +87,7 @@ class Log:
 
     final: dict[str, Run] = field(default_factory=dict)
     shown: list[Run] = field(default_factory=list)  # rows that are not final, in order
-    repeated: list[Run] = field(default_factory=list)  # final rows that came again
+    repeated: list[Run] = field(default_factory=list)  # final rows that came again, and otherwise
     progress: list[RecordProgress] = field(default_factory=list)
     is_away: bool = False
 
@@ -101,13 +101,12 @@ class Log:
         for run in runs:
             if not run.status.is_final:
                 self.shown.append(run)
-            elif run.run_id in self.final:
+            elif self.final.setdefault(run.run_id, run) != run:
+                # The same row comes again where the engine has a slow workflow task done anew.
                 self.repeated.append(run)
-            else:
-                self.final[run.run_id] = run
 
     def rows(self) -> list[Run]:
-        """The final rows by due time; none may have come twice."""
+        """The final rows by due time; none may have become another."""
         assert not self.repeated
         return sorted(self.final.values(), key=lambda run: (run.due_at, run.run_id))
 
