@@ -132,15 +132,17 @@ class Kept:
         ]
 
     def pairs(self, part: str, case: str, side: str, other: str) -> list[tuple[Record, Record]]:
-        """Records of two sides that were measured beside each other: the nearest in the file.
+        """Records of two sides that were measured beside each other: near in the file.
 
         Each record is in one pair, at most.
         """
         places = {id(one): place for place, one in enumerate(self.records)}
-        possible = sorted(
-            product(self.of(part, side, case), self.of(part, other, case)),
-            key=lambda pair: abs(places[id(pair[0])] - places[id(pair[1])]),
-        )
+
+        def apart(pair: tuple[Record, Record]) -> int:
+            return abs(places[id(pair[0])] - places[id(pair[1])])
+
+        all_pairs = product(self.of(part, side, case), self.of(part, other, case))
+        possible = sorted((one for one in all_pairs if apart(one) <= _NEAR), key=apart)
         taken: set[int] = set()
         found = []
         for one, two in possible:
@@ -148,6 +150,10 @@ class Kept:
                 taken |= {id(one), id(two)}
                 found.append((one, two))
         return found
+
+
+#: So many records apart are two sides at most that one run has measured by turns.
+_NEAR = 6
 
 
 def _size(case: str) -> tuple[int, str]:
