@@ -1,9 +1,11 @@
-"""What people type into a form: JSON, lists, and times on a clock of theirs."""
+"""What a form has as text: JSON, lists, versions, and times on a clock of the one who types."""
 
 import json
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from onthedot.errors import VersionMismatch
 
 
 def pretty(value: Any) -> str:
@@ -47,6 +49,13 @@ def read_local(text: str, zone: ZoneInfo, known: datetime | None = None) -> date
     if moment.astimezone(zone).replace(tzinfo=None) != local:
         raise ValueError(f"This time does not exist in {zone.key}: clocks jump over it that day.")
     return moment
+
+
+def read_version(text: str) -> int:
+    """The version that was edited; raise VersionMismatch for a form without one."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise VersionMismatch
+    return int(text)
 
 
 def listed(text: str) -> list[str]:

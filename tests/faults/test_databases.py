@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,9 +16,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from onthedot.launch import Account
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Scenario
 from tests.faults.watch import now
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="a file system is mounted, which root alone may"
+)
 
 
 @pytest.mark.fast
@@ -98,7 +103,7 @@ async def test_postgres_has_no_connection_left(cluster: Cluster, scenario: Scena
 
 
 @pytest.mark.long
-@pytest.mark.skipif(os.geteuid() != 0, reason="a tiny file system is mounted, which root alone may")
+@as_root
 async def test_the_disk_of_the_log_is_full(cluster: Cluster, scenario: Scenario) -> None:
     async with scenario(
         "the disk of the log full for 20 s",
@@ -118,9 +123,7 @@ async def test_the_disk_of_the_log_is_full(cluster: Cluster, scenario: Scenario)
 
 
 @pytest.mark.long
-@pytest.mark.skipif(
-    os.geteuid() != 0, reason="a small file system is mounted, which root alone may"
-)
+@as_root
 async def test_all_of_postgres_is_on_a_disk_that_is_full(
     cluster: Cluster, scenario: Scenario
 ) -> None:
@@ -161,35 +164,40 @@ async def on_a_small_disk(cluster: Cluster) -> AsyncIterator[Path]:
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     folder.rename(aside)
     folder.mkdir()
-    size = f"size={used + _ROOM},uid={account.uid},gid={account.gid},mode=700"
-    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
-    mounted = await asyncio.to_thread(succeeds, mount)
     try:
-        if not mounted:
-            pytest.skip("this root may not mount a file system")
-        await asyncio.to_thread(copy, aside, folder)
-        await cluster.postgres.start()
-        yield folder
-        await stopped(cluster)
-        shutil.rmtree(aside)
-        aside.mkdir()
-        await asyncio.to_thread(copy, folder, aside)
+        with file_system(folder, used + _ROOM, account):
+            try:
+                await asyncio.to_thread(copy, aside, folder)
+                await cluster.postgres.start()
+                yield folder
+                await stopped(cluster)
+                shutil.rmtree(aside)
+                aside.mkdir()
+                await asyncio.to_thread(copy, folder, aside)
+            finally:
+                if cluster.postgres.is_running:
+                    await cluster.postgres.kill()
     finally:
-        if cluster.postgres.is_running:
-            await cluster.postgres.kill()
-        if mounted:
-            assert await asyncio.to_thread(succeeds, ["umount", "--lazy", str(folder)])
         folder.rmdir()
         aside.rename(folder)
         await cluster.postgres.start()
 
 
+@contextmanager
+def file_system(folder: Path, size: int, account: Account) -> Iterator[None]:
+    """One of ``size`` bytes, in memory, for ``account``, within the block."""
+    options = f"size={size},uid={account.uid},gid={account.gid},mode=700"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this root may not mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 #: Bytes beyond what its data has: a segment of WAL, and some more.
 _ROOM = 40 * 2**20
-
-
-def succeeds(command: Sequence[str]) -> bool:
-    return not subprocess.run(command, check=False, capture_output=True).returncode
 
 
 def copy(source: Path, target: Path) -> None:
@@ -215,29 +223,26 @@ def log_on_a_tiny_disk(cluster: Cluster) -> Iterator[Path]:
     disk.mkdir(exist_ok=True)
     account = cluster.postgres_server.account()
     assert account is not None
-    mount = ["mount", "-t", "tmpfs", "-o", f"size=8m,uid={account.uid},mode=700", "tmpfs"]
-    if subprocess.run([*mount, str(disk)], check=False, capture_output=True).returncode:
-        pytest.skip("this root may not mount a file system")
     table = sql.Identifier(f"runs_{now():%Y_%m}")
     move = sql.SQL("ALTER TABLE {} SET TABLESPACE {}")
     # A vacuum would find room in the pages that were filled and are free again.
     keep = sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = {})")
-    with psycopg.connect(cluster.postgres_server.url(), autocommit=True) as connection:
+    with (
+        file_system(disk, 8 * 2**20, account),
+        psycopg.connect(cluster.postgres_server.url(), autocommit=True) as connection,
+    ):
+        place = sql.Literal(str(disk))
+        connection.execute(sql.SQL("CREATE TABLESPACE tiny LOCATION {}").format(place))
+        connection.execute(sql.SQL("VACUUM FULL {}").format(table))  # no room within it
+        connection.execute(keep.format(table, sql.Literal(False)))
+        connection.execute(move.format(table, sql.Identifier("tiny")))
         try:
-            place = sql.Literal(str(disk))
-            connection.execute(sql.SQL("CREATE TABLESPACE tiny LOCATION {}").format(place))
-            connection.execute(sql.SQL("VACUUM FULL {}").format(table))  # no room within it
-            connection.execute(keep.format(table, sql.Literal(False)))
-            connection.execute(move.format(table, sql.Identifier("tiny")))
-            try:
-                yield disk
-            finally:  # all that follows would miss the table
-                (disk / "filling").unlink(missing_ok=True)
-                connection.execute(move.format(table, sql.Identifier("pg_default")))
-                connection.execute(keep.format(table, sql.Literal(True)))
-            connection.execute("DROP TABLESPACE tiny")
-        finally:
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+            yield disk
+        finally:  # all that follows would miss the table
+            (disk / "filling").unlink(missing_ok=True)
+            connection.execute(move.format(table, sql.Identifier("pg_default")))
+            connection.execute(keep.format(table, sql.Literal(True)))
+        connection.execute("DROP TABLESPACE tiny")
 
 
 def fill(cluster: Cluster, disk: Path) -> None:

@@ -147,7 +147,9 @@ async def test_a_server_may_ask_to_be_left_alone(
     assert least <= outcome.retry_after.total_seconds() <= most
 
 
-@pytest.mark.parametrize("header", ["soon", "-5", "1.5", ""])
+@pytest.mark.parametrize(
+    "header", ["soon", "-5", "1.5", "", "Mon, 01 Jan 99999999999 00:00:00 GMT"]
+)
 async def test_a_retry_after_that_says_nothing_is_ignored(
     executing: Bench, server: Server, header: str
 ) -> None:

@@ -511,6 +511,15 @@ async def test_a_policy_that_is_wrong_is_told_beside_its_field(
     assert await count(web.settings.database_url, "tasks") == 0
 
 
+@pytest.mark.parametrize("version", ["", "one", "9" * 5000])
+async def test_an_edit_that_does_not_say_of_what_changes_nothing(web: Web, version: str) -> None:
+    await register(web)
+    form = form_of(await web("GET", "/tasks/nightly/edit"))
+    sent = {**form, "name": "Another", "version": version}
+    assert (await web("POST", "/tasks/nightly/edit", data=sent)).status == 422
+    assert (await stored(web, "nightly"))["name"] == CRON_TASK["name"]
+
+
 async def test_an_edit_is_refused_when_the_task_was_changed_meanwhile(web: Web) -> None:
     await register(web)
     form = form_of(await web("GET", "/tasks/nightly/edit"))

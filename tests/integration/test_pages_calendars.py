@@ -9,7 +9,9 @@ from uuid import uuid4
 import pytest
 
 from activities.limits import LIMIT_WORKFLOW, KeepLimit
+from onthedot.calendars import Calendars
 from onthedot.engine import TASK_QUEUE, Engine, limit_workflow_id
+from onthedot.errors import DatabaseUnavailable
 from onthedot.settings import Settings
 from tests.integration import web_client
 from tests.integration.test_pages_control import hidden
@@ -308,3 +310,17 @@ async def test_without_a_worker_the_page_of_limits_says_so(
             assert page.status == 200
             assert "cannot be told just now" in page.text and "At most 3 at once" in page.text
             assert "Free" not in page.text
+
+
+async def test_what_was_typed_comes_back_while_postgres_is_away(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("Postgres does not answer")
+
+    monkeypatch.setattr(Calendars, "register", away)
+    sent = {"name": "closed", "title": "Closed", "days": "2027-01-01\n2027-12-24"}
+    answer = await web("POST", "/calendars", data=sent)
+    assert answer.status == 503
+    assert "Postgres does not answer. Send it again." in answer.text
+    assert "2027-12-24" in answer.text

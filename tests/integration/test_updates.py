@@ -13,7 +13,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from onthedot import temporal_server
 from onthedot.database.pool import connection
 from onthedot.database.tasks import Request
-from onthedot.errors import EngineUnavailable, KeyReused, VersionMismatch
+from onthedot.errors import (
+    DatabaseUnavailable,
+    EngineUnavailable,
+    KeyReused,
+    VersionMismatch,
+)
 from onthedot.run import RunStatus
 from onthedot.task import OnceSchedule, Task, TaskRegistration, TaskSpec, TaskState
 from onthedot.task_workflows import TaskWorkflows
@@ -194,6 +199,43 @@ async def test_a_cancel_does_not_overtake_what_asked_for_its_run(
         await stage.delete(task_id)
     assert not ran.exists()
     assert len(await stage.rows(task_id)) == 1
+
+
+async def test_what_was_kept_and_taken_is_answered_although_postgres_goes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told that it was not kept asks again, and has two runs."""
+    monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
+
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable("away")
+
+    async with stage.worker():
+        task_id = await stage.register(_id(), every(3600))
+        with monkeypatch.context() as gone:
+            gone.setattr("onthedot.database.tasks.mark_sent", away)
+            run = await stage.registration.trigger(task_id, by=BY)
+        await stage.wait_for(task_id, RunStatus.SUCCEEDED)
+        await _reconcile(stage)
+        assert [row.run_id for row in await stage.rows(task_id)] == [run.run_id]
+        await stage.delete(task_id)
+
+
+async def test_a_request_whose_rows_are_gone_is_not_taken_for_answered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
+    task_id = await stage.register(_id(), every(3600))
+    with monkeypatch.context() as away:
+        away.setattr(TaskWorkflows, "start_runs", _unavailable)
+        run = await stage.registration.trigger(task_id, by=BY)
+    async with connection(stage.pool) as conn:
+        await conn.execute("DELETE FROM runs WHERE run_id = %s", [run.run_id])
+    async with stage.worker():
+        await _reconcile(stage)
+        (row,) = await stage.wait_for(task_id, RunStatus.SUCCEEDED)
+        assert row.run_id == run.run_id
+        await stage.delete(task_id)
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from onthedot.holidays import Calendar, CalendarDefinition, CalendarRegistration
 from onthedot.schedule import Difference
 from onthedot.task import Task
 from web.days import Day, passed_and_ahead, read_days, write_days
-from web.forms import sentences, told
+from web.form_text import read_version
+from web.forms import told
 from web.pages.control import Fields, to
-from web.pages.look import done, show, viewer_zone
+from web.pages.look import done, not_now, show, viewer_zone
 from web.pages.query import Key, pages, plain
-from web.problems import problem_of
 from web.rendering import page
 from web.security import Admin
 from web.services import Given, Services
@@ -87,8 +87,7 @@ async def register_calendar(request: Request, services: Given, caller: Admin) ->
         except Conflict:
             form.errors["name"] = "This is taken. Choose another, or change that calendar."
         except Unavailable as error:
-            form.other_errors.append(sentences(str(error), "Send it again"))
-            status = problem_of(error).status
+            status = not_now(form.other_errors, error)
     return _new(request, form, status)
 
 
@@ -107,7 +106,7 @@ async def change_calendar(request: Request, services: Given, caller: Admin, name
     if form.values["confirmed"] == "back":
         return await _edit(request, services, name, form)
     try:
-        version = _version(form)
+        version = read_version(form.values["version"])
         if form.values["confirmed"] != "yes":
             await _check_version(services, name, version)
             found = await _calendars(services).preview(name, sent.days, count=_COMPARED)
@@ -243,14 +242,6 @@ def _read(form: Fields, shape: type[_Shape]) -> _Shape | None:
         form.refuse(*field_errors(error.errors(include_url=False)))
         return None
     return read if form.is_valid else None
-
-
-def _version(form: Fields) -> int:
-    """The version that was changed; raise VersionMismatch for a form without one."""
-    text = form.values["version"]
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):
-        raise VersionMismatch
-    return int(text)
 
 
 async def _check_version(services: Services, name: str, version: int) -> None:

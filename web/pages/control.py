@@ -233,6 +233,7 @@ async def backfill_task(request: Request, services: Given, caller: Admin, task_i
     at_once = form.number("at_once", most=MOST_AT_ONCE)
     try:
         start, end = _range(form, viewer_zone(request))
+        assert at_once is not None  # else the form had something wrong
         await services.registration.backfill(
             task_id,
             start,
@@ -240,7 +241,7 @@ async def backfill_task(request: Request, services: Given, caller: Admin, task_i
             by=caller.name,
             which=which,
             order=order,
-            at_once=at_once or 1,
+            at_once=at_once,
             reason=form.values["reason"] or None,
         )
         return to(f"/runs?task={task_id}&trigger=backfill")

@@ -10,12 +10,15 @@ from fastapi import Request
 from starlette.responses import Response
 
 from onthedot.engine import workflow_id
+from onthedot.errors import OnthedotError
 from onthedot.schedule import zones
 from onthedot.settings import Settings
 from web import rendering
 from web.api.answers import next_due_at
 from web.form_text import pretty
+from web.forms import sentences
 from web.pages import words
+from web.problems import problem_of
 from web.security import SESSION_COOKIE
 
 ZONE_COOKIE = "onthedot_zone"
@@ -111,3 +114,9 @@ def dress(templates: Any) -> None:
     )
     environment.globals.update(describe=words.describe, section=None, stream=None, took=words.took)
     templates.context_processors.append(frame)
+
+
+def not_now(errors: list[str], error: OnthedotError) -> int:
+    """Say among a form's ``errors`` that it is to be sent again; the status of the answer."""
+    errors.append(sentences(str(error), "Send it again"))
+    return problem_of(error).status

@@ -23,7 +23,6 @@ from onthedot.errors import (
     Conflict,
     InvalidInput,
     NotFound,
-    OnthedotError,
     TaskExists,
     Unavailable,
     VersionMismatch,
@@ -33,11 +32,11 @@ from onthedot.idempotency import fingerprint
 from onthedot.schedule import zones
 from onthedot.task import OnceSchedule, Schedule, Task, TaskRegistration
 from web.api.schedules import herd_of
-from web.forms import EMPTY, TaskForm, sentences
+from web.form_text import read_version
+from web.forms import EMPTY, TaskForm
 from web.pages import words
-from web.pages.look import viewer_zone
+from web.pages.look import not_now, viewer_zone
 from web.pages.query import Key
-from web.problems import problem_of
 from web.rendering import page
 from web.security import Admin
 from web.services import Given, Services
@@ -147,7 +146,7 @@ async def register_task(request: Request, services: Given, caller: Admin) -> Res
         except TaskExists as error:
             form.errors["id"] = f"{error}. Choose another, or leave it empty."
         except (Conflict, Unavailable) as error:
-            status = _not_now(form, error)
+            status = not_now(form.other_errors, error)
     else:
         _read_schedule(form, datetime.now(UTC))  # all that is wrong is told at once
     return await _page(request, services, form, status=status, key=key)
@@ -169,13 +168,12 @@ async def revise_task(request: Request, services: Given, caller: Admin, task_id:
     form.values["id"] = task_id
     registration, status = form.registration(), 422
     if registration is not None:
-        version = form.values["version"]
         try:
             await services.registration.revise(
                 task_id,
                 registration.spec(),
                 by=caller.name,
-                if_version=int(version) if version.isdecimal() and len(version) < 16 else None,
+                if_version=read_version(form.values["version"]),
                 key=_key(key, form),
             )
             return RedirectResponse(f"/tasks/{task_id}?done=changed", 303)
@@ -186,7 +184,7 @@ async def revise_task(request: Request, services: Given, caller: Admin, task_id:
                 "Somebody changed this task meanwhile. Open its page to see how, and edit it again."
             )
         except (Conflict, Unavailable) as error:
-            status = _not_now(form, error)
+            status = not_now(form.other_errors, error)
     return await _page(request, services, form, task_id=task_id, status=status, key=key)
 
 
@@ -202,12 +200,6 @@ async def _registered_once(
         return await services.registration.register(registration, by=by, key=key)
     except NotFound:  # the task that the same form has made was deleted meanwhile
         return await services.registration.register(registration, by=by)
-
-
-def _not_now(form: TaskForm, error: OnthedotError) -> int:
-    """Say in the form that it is to be sent again; the status of the answer."""
-    form.other_errors.append(sentences(str(error), "Send it again"))
-    return problem_of(error).status
 
 
 @router.post("/tasks/preview")
