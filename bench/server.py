@@ -7,6 +7,7 @@ import sys
 from bench.calls import note
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_BACKLOG = 4096  # with asyncio's 100 the kernel lets a connection of a herd wait for a second
 
 
 class _Connection(asyncio.Protocol):
@@ -24,8 +25,9 @@ class _Connection(asyncio.Protocol):
 
 async def _serve(port: int) -> None:
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", port)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    server = await loop.create_server(_Connection, "127.0.0.1", port, backlog=_BACKLOG)
     async with server:
         await stop.wait()
 
