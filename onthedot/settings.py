@@ -136,7 +136,7 @@ class Settings:
     workers: int | None = _setting(None, _whole(1, 256), "How many workers `onthedot up` runs; by default one a core.")
     worker_slots: int = _setting(5000, _whole(1, 100_000), "The most runs of each of its queues that one worker holds at once, those that wait for their instant included.")
     worker_threads: int = _setting(32, _whole(1, 10_000), "The most Python handlers that are not async which one worker runs at once for each of its queues.")
-    workflow_cache: int = _setting(2000, _whole(0, 1_000_000), "How many tasks' workflows one worker keeps in memory.")
+    workflow_cache: int = _setting(3000, _whole(0, 1_000_000), "How many tasks' workflows one worker keeps in memory.")
     shutdown_grace: timedelta = _setting(timedelta(seconds=30), _span, "How long a worker that stops lets its runs go on.")
     handlers: tuple[str, ...] = _setting((), _names, "The Python handlers that tasks may name: module:function, or module:* for all of a module's, divided by commas; without it `onthedot up` allows onthedot.examples:*.")
     shell: bool = _setting(False, _switch, "Whether tasks may run commands; `onthedot up` turns it on.")
