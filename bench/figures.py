@@ -142,7 +142,8 @@ class Kept:
             return abs(places[id(pair[0])] - places[id(pair[1])])
 
         all_pairs = product(self.of(part, side, case), self.of(part, other, case))
-        possible = sorted((one for one in all_pairs if apart(one) <= _NEAR), key=apart)
+        measured = (pair for pair in all_pairs if all(one.figures for one in pair))
+        possible = sorted((pair for pair in measured if apart(pair) <= _NEAR), key=apart)
         taken: set[int] = set()
         found = []
         for one, two in possible:

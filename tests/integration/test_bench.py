@@ -79,7 +79,7 @@ def test_lags_are_those_of_the_first_calls_after_a_task_is_due() -> None:
 
 def test_figures_of_several_runs_are_kept_and_summed_up(tmp_path: Path) -> None:
     file, case = tmp_path / "figures.json", "1000 one-time tasks, noop"
-    lags = {"lag p50": 0.01, "lag p99": 0.02, "lag max": 0.03}
+    lags = {"lag p50": 0.01, "lag p99": 0.02, "lag max": 0.03, "missing": 0}
     for p99 in (0.02, 0.04, 0.03):
         kept = Kept(file)
         figures = {**lags, "lag p99": p99}
@@ -97,7 +97,7 @@ def test_sides_are_held_against_those_that_were_measured_beside_them() -> None:
     """A slow hour is no ratio: it slows both."""
     kept = Kept(None)
     for side, cpu in [("control", 10), ("onthedot", 12), ("onthedot", 39), ("control", 30)]:
-        kept.add(Record(part="herd", side=side, case="9 tasks", figures={"cpu": cpu}))
+        kept.add(Record(part="herd", side=side, case="9 tasks", figures={"cpu": cpu, "missing": 0}))
     kept.add(Record(part="herd", side="control", case="8 tasks", figures={"cpu": 1}))
     kept.add(Record(part="herd", side="onthedot", case="9 tasks", figures={"cpu": 99}))
     pairs = kept.pairs("herd", "9 tasks", "onthedot", "control")
@@ -106,3 +106,14 @@ def test_sides_are_held_against_those_that_were_measured_beside_them() -> None:
         (39, 30),
     ]
     assert "met: 1.25 (1.20-1.30)" in aims.table(kept)
+
+
+def test_sides_that_did_not_keep_up_have_no_ratio() -> None:
+    kept = Kept(None)
+    for part, late in [("herd", {"missing": 1}), ("steady", {"missing": 0, "within 10": 0.9})]:
+        in_time = {"cpu": 1, "missing": 0, "within 10": 1}
+        kept.add(Record(part=part, side="control", case=part, figures={**in_time, **late}))
+        kept.add(Record(part=part, side="onthedot", case=part, figures=in_time))
+        rows = [row for row in aims.table(kept).splitlines() if f"| {part} |" in row]
+        assert rows
+        assert all("no ratio: they did not keep up" in row for row in rows)
