@@ -19,7 +19,7 @@ from onthedot.errors import (
     KeyReused,
     VersionMismatch,
 )
-from onthedot.run import RunStatus
+from onthedot.run import Run, RunStatus
 from onthedot.task import OnceSchedule, Task, TaskRegistration, TaskSpec, TaskState
 from onthedot.task_workflows import TaskWorkflows
 from onthedot.upkeep import Upkeep
@@ -149,14 +149,19 @@ async def test_a_key_that_was_used_for_another_request_is_refused(stage: Stage) 
     )
 
 
-async def test_what_was_asked_of_a_task_that_is_deleted_meanwhile_does_not_stay_open(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def _asked_in_vain(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Run]:
+    """A task and a run of it that was asked for while the engine was away; upkeep may send it."""
     monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
     task_id = await stage.register(_id(), every(3600))
     with monkeypatch.context() as away:
         away.setattr(TaskWorkflows, "start_runs", _unavailable)
-        run = await stage.registration.trigger(task_id, by=BY)
+        return task_id, await stage.registration.trigger(task_id, by=BY)
+
+
+async def test_what_was_asked_of_a_task_that_is_deleted_meanwhile_does_not_stay_open(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id, run = await _asked_in_vain(stage, monkeypatch)
     async with stage.worker():
         await stage.delete(task_id)
         assert [row.status for row in await stage.rows(task_id)] == [RunStatus.WAITING]
@@ -224,11 +229,7 @@ async def test_what_was_kept_and_taken_is_answered_although_postgres_goes(
 async def test_a_request_whose_rows_are_gone_is_not_taken_for_answered(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
-    task_id = await stage.register(_id(), every(3600))
-    with monkeypatch.context() as away:
-        away.setattr(TaskWorkflows, "start_runs", _unavailable)
-        run = await stage.registration.trigger(task_id, by=BY)
+    task_id, run = await _asked_in_vain(stage, monkeypatch)
     async with connection(stage.pool) as conn:
         await conn.execute("DELETE FROM runs WHERE run_id = %s", [run.run_id])
     async with stage.worker():
