@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from uuid import uuid4
 
 from temporalio import activity
 from temporalio.client import Client
@@ -24,7 +25,7 @@ from activities.pulse import HEARTBEAT_TIMEOUT, Pulse
 from activities.python import Functions
 from activities.rush import Rush
 from activities.shell import Processes
-from activities.watch import Watch, begun, tell_cut_off, tell_handed_back
+from activities.watch import Watch, begun, passed_on_claim, tell_cut_off, tell_handed_back
 from activities.workflow import Workflows
 from onthedot import duration, metrics
 from onthedot.errors import DatabaseUnavailable
@@ -143,11 +144,12 @@ class Executor:
         # A workflow is not claimed: its id already makes it start once, and be found again.
         if order.delivery != "at_most_once" or order.action.kind == "workflow":
             return None
+        claim = passed_on_claim() or uuid4().hex
         try:
-            if not await self._claim(running):
+            if not await self._claim(running, claim):
                 return await self._end_elsewhere(order)
         except asyncio.CancelledError:
-            return self._stopped_before_start(order)
+            return self._stopped_before_start(order, claim)
         running.started_at = now()
         return None
 
@@ -167,17 +169,17 @@ class Executor:
             showing.end()
         return self._outcome(running, ended)
 
-    async def _claim(self, running: Running) -> bool:
+    async def _claim(self, running: Running, claim: str) -> bool:
         row = running_row(running, self._worker)
         for tries_left in reversed(range(_CLAIM_TRIES)):
             try:
-                ours = await self._live_log.claim(row)
+                ours = await self._live_log.claim(row, claim)
                 metrics.CLAIMS.labels("taken" if ours else "refused").inc()
                 return ours
             except Exception as error:
                 metrics.CLAIMS.labels("failed").inc()
                 if not tries_left:
-                    tell_handed_back()
+                    tell_handed_back(claim)
                     raise _not_claimed("claim the run", error) from error
             await asyncio.sleep(_CLAIM_PAUSE)
         raise AssertionError("unreachable")
@@ -249,13 +251,13 @@ class Executor:
             category=ApplicationErrorCategory.BENIGN,
         )
 
-    def _stopped_before_start(self, order: ExecuteAttempt) -> Outcome:
+    def _stopped_before_start(self, order: ExecuteAttempt, claim: str | None = None) -> Outcome:
         """The answer to the cancellation that is being handled."""
         match _why_stopped():
             case Stop.CANCELLED:
                 return self._not_started(order, RunStatus.CANCELLED)
             case Stop.WORKER_STOPS:
-                raise handed_back("the worker stopped before the run started") from None
+                raise handed_back("the worker stopped before the run started", claim) from None
         raise asyncio.CancelledError
 
     def _not_started(

@@ -92,9 +92,9 @@ class WaitingRoom:
             _end(pause)
 
 
-def handed_back(why: str) -> ApplicationError:
-    """What makes the engine send the attempt to another worker at once."""
-    tell_handed_back()
+def handed_back(why: str, claim: str | None = None) -> ApplicationError:
+    """What makes the engine send the attempt to another worker at once, with a claim of its run."""
+    tell_handed_back(claim)
     return ApplicationError(
         why,
         type="HandedBack",

@@ -22,11 +22,11 @@ _PATIENCE = 5.0  # for one call of the log; and after an error, until the next
 class LiveLog(Protocol):
     """The log, as an executor uses it. Each call raises when the log cannot be reached."""
 
-    async def claim(self, run: Run) -> bool:
+    async def claim(self, run: Run, claim: str) -> bool:
         """Take ``run`` (status running) for its worker, in a commit of its own.
 
-        True when it is now ours: no attempt has it, or this very claim (same worker, same
-        ``started_at``) was committed before and its answer was lost.
+        True when it is now ours: no attempt has it, or this very ``claim`` was committed before and
+        its answer was lost.
         """
         ...
 

@@ -40,9 +40,8 @@ class Watch:
         tracing.describe(**about, trigger=order.trigger, due_at=order.due_at.isoformat())
         clocks.ENGINE.arrived(info.started_time)
         if info.attempt > 1:
-            # The engine keeps what was said last, over attempts that say nothing.
-            word, number = (*info.heartbeat_details, None, None)[:2]
-            given_back = word in (_HANDED_BACK, _CUT_OFF) and number == info.attempt - 1
+            word, is_of_last, _ = _told_before()
+            given_back = word in (_HANDED_BACK, _CUT_OFF) and is_of_last
             self.follows_a_loss = not given_back
             self.had_begun = word in (_BEGAN, _CUT_OFF)
             if self.follows_a_loss:
@@ -92,11 +91,30 @@ def begun() -> tuple[str, int]:
     return _BEGAN, activity.info().attempt
 
 
-def tell_handed_back() -> None:
-    """Say in a heartbeat that this worker gives the attempt back: the next tells it from a loss."""
-    activity.heartbeat(_HANDED_BACK, activity.info().attempt)
+def tell_handed_back(claim: str | None = None) -> None:
+    """Say in a heartbeat that this worker gives the attempt back: the next tells it from a loss.
+
+    The action has not begun, so that a ``claim`` that the log may have is the next one's.
+    """
+    activity.heartbeat(_HANDED_BACK, activity.info().attempt, claim or passed_on_claim())
 
 
 def tell_cut_off() -> None:
     """The same of an attempt whose action had begun."""
     activity.heartbeat(_CUT_OFF, activity.info().attempt)
+
+
+def passed_on_claim() -> str | None:
+    """The claim of the worker that had this attempt before, if it gave it back without beginning."""
+    word, is_of_last, claim = _told_before()
+    return claim if word == _HANDED_BACK and is_of_last else None
+
+
+def _told_before() -> tuple[str | None, bool, str | None]:
+    """What heartbeats said last of an attempt, whether the worker before this one did, and its claim.
+
+    The engine keeps what was said last, over workers that say nothing.
+    """
+    info = activity.info()
+    word, number, claim = (*info.heartbeat_details, None, None, None)[:3]
+    return word, info.attempt > 1 and number == info.attempt - 1, claim

@@ -15,6 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.action import now
 from activities.attempt import Executor
 from activities.messages import ExecuteAttempt, Outcome
+from onthedot.errors import DatabaseUnavailable
 from onthedot.handlers import Handlers
 from onthedot.run import Run, Trigger, scheduled_run_id
 from onthedot.settings import Settings
@@ -33,13 +34,18 @@ class MemoryLog:
         self.shown: list[Run] = []
         self.remarks: list[tuple[str, str]] = []
         self.recorded: list[tuple[Run, datetime | None]] = []
-        self.claimed: dict[tuple[str, int], Run] = {}
+        self.claimed: dict[tuple[str, int], tuple[str, Run]] = {}
+        self.claims_unanswered = 0  # so many of the next claims are committed, and not answered
         self.chunks: list[tuple[int, str]] = []
         self.troubles: list[Exception] = []  # each of the next calls raises one
 
-    async def claim(self, run: Run) -> bool:
+    async def claim(self, run: Run, claim: str) -> bool:
         self._trouble()
-        return self.claimed.setdefault((run.run_id, run.attempt_count), run) == run
+        taken_by, _ = self.claimed.setdefault((run.run_id, run.attempt_count), (claim, run))
+        if self.claims_unanswered:
+            self.claims_unanswered -= 1
+            raise DatabaseUnavailable
+        return taken_by == claim
 
     async def show_running(self, run: Run) -> None:
         self._trouble()

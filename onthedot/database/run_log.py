@@ -128,11 +128,14 @@ class RunLog:
         async with connection(self._pool, within=_WITHIN_SECONDS) as conn:
             await add_to_reason(conn, run, remark)
 
-    async def claim(self, run: Run) -> bool:
-        """Take the attempt ``run.attempt_count`` of a run, in a commit of its own; once only."""
+    async def claim(self, run: Run, claim: str) -> bool:
+        """Take the attempt ``run.attempt_count`` of a run, in a commit of its own.
+
+        It is given to one ``claim`` only; to that as often as it asks.
+        """
         async with connection(self._pool) as conn:
             await self._make_months(conn, [run])
-            cursor = await conn.execute(SQL["claim"], _row(run))
+            cursor = await conn.execute(SQL["claim"], {**_row(run), "claim": claim})
             return cursor.rowcount == 1
 
     async def append_output(

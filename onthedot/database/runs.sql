@@ -100,19 +100,18 @@ SELECT * FROM unnest(
 ON CONFLICT DO NOTHING;
 
 -- name: claim
-INSERT INTO runs (run_id, task_id, task_version, trigger, due_at, started_at, status, attempt_count, worker)
+INSERT INTO runs (
+    run_id, task_id, task_version, trigger, due_at, started_at, status, attempt_count, worker, claim)
 VALUES (%(run_id)s, %(task_id)s, %(task_version)s, %(trigger)s, %(due_at)s, %(started_at)s,
-        'running', %(attempt_count)s, %(worker)s)
+        'running', %(attempt_count)s, %(worker)s, %(claim)s)
 ON CONFLICT (due_at, run_id) DO UPDATE SET
     status = 'running', started_at = coalesce(runs.started_at, excluded.started_at),
     task_version = excluded.task_version, finished_at = NULL,
     reason = CASE WHEN runs.status = 'cancelled' THEN excluded.reason ELSE runs.reason END,
-    attempt_count = excluded.attempt_count, worker = excluded.worker
+    attempt_count = excluded.attempt_count, worker = excluded.worker, claim = excluded.claim
 WHERE (run_rank(runs.status) < 2 OR gives_way(runs, excluded.task_version))
   AND (runs.attempt_count < excluded.attempt_count
-       -- this very claim, whose answer was lost
-       OR (runs.attempt_count, runs.worker, runs.started_at)
-        = (excluded.attempt_count, excluded.worker, excluded.started_at));
+       OR runs.claim = excluded.claim);  -- this very one, whose answer was lost
 
 -- name: append_output
 INSERT INTO run_output (due_at, run_id, attempt, position, chunk)

@@ -490,7 +490,7 @@ async def test_at_most_once_claims_the_run_before_it_starts(executing: Bench) ->
     outcome = await executing.execute(wanted)
 
     assert outcome.status is RunStatus.SUCCEEDED
-    row = executing.log.claimed[wanted.run_id, 1]
+    _, row = executing.log.claimed[wanted.run_id, 1]
     assert row.status is RunStatus.RUNNING
     assert row.worker == WORKER
     assert row.started_at is not None
@@ -559,6 +559,56 @@ async def test_at_most_once_does_not_start_what_it_cannot_claim(executing: Bench
         await executing.execute(python("mark", delivery="at_most_once"))
     assert raised.value.type == "NotClaimed"
     assert started == []
+
+
+async def given_back(executing: Bench, wanted: ExecuteAttempt) -> None:
+    """Have the attempt claimed, but not begun, and given back; the next of them hears of that."""
+    said: list[tuple[Any, ...]] = []
+    executing.environment.on_heartbeat = lambda *details: said.append(details)
+    executing.log.claims_unanswered = 3
+    with pytest.raises(ApplicationError) as raised:
+        await executing.execute(wanted)
+    assert raised.value.type == "NotClaimed"
+    info = executing.environment.info
+    executing.environment.info = replace(info, attempt=info.attempt + 1, heartbeat_details=said[-1])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_at_most_once_runs_where_a_claim_was_given_back_before_it_began(
+    executing: Bench, times: int
+) -> None:
+    wanted = python("mark", delivery="at_most_once")
+    for _ in range(times):
+        await given_back(executing, wanted)
+    assert started == []
+
+    outcome = await executing.execute(wanted)
+    assert (outcome.status, outcome.remark, started) == (RunStatus.SUCCEEDED, None, [""])
+
+
+async def test_at_most_once_does_not_take_the_claim_of_a_worker_before_the_last(
+    executing: Bench,
+) -> None:
+    """The second has begun, by the first's claim, and was lost: it had said nothing yet."""
+    wanted = python("mark", delivery="at_most_once")
+    await given_back(executing, wanted)
+    await executing.execute(wanted)
+    executing.environment.info = replace(executing.environment.info, attempt=3)
+
+    outcome = await executing.execute(wanted)
+    assert (outcome.error, started) == ("worker lost", [""])
+
+
+async def test_at_most_once_does_not_pass_on_the_claim_of_one_that_was_lost(
+    executing: Bench,
+) -> None:
+    wanted = python("mark", delivery="at_most_once")
+    await executing.execute(wanted)
+    executing.environment.info = replace(executing.environment.info, attempt=2)
+    await given_back(executing, wanted)
+
+    outcome = await executing.execute(wanted)
+    assert (outcome.error, started) == ("worker lost", [""])
 
 
 async def test_at_most_once_outlives_a_moment_without_the_log(executing: Bench) -> None:

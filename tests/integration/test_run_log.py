@@ -329,27 +329,29 @@ def with_port(url: str, port: int) -> str:
 
 
 async def test_a_claim_is_given_once(log: RunLog, pool: Pool) -> None:
-    claimed = run(status=RunStatus.RUNNING)
-    other = replace(claimed, worker="worker-2")
-    answers = await asyncio.gather(*(log.claim(one) for one in (claimed, other)))
+    wanted = run(status=RunStatus.RUNNING)
+    answers = await asyncio.gather(*(log.claim(wanted, one) for one in ("a", "b")))
     assert sorted(answers) == [False, True]
 
 
-async def test_a_claim_whose_answer_was_lost_is_given_again(log: RunLog) -> None:
-    claimed = run(status=RunStatus.RUNNING)
-    assert await log.claim(claimed)
-    assert await log.claim(claimed)
-    later = replace(claimed, started_at=DUE + timedelta(seconds=9))
-    assert not await log.claim(later)
+async def test_a_claim_whose_answer_was_lost_is_given_again(log: RunLog, pool: Pool) -> None:
+    wanted = run(status=RunStatus.RUNNING)
+    for attempt in (replace(wanted, attempt_count=number) for number in (1, 2)):
+        claim = f"of attempt {attempt.attempt_count}"
+        assert await log.claim(attempt, claim)
+        assert await log.claim(replace(attempt, worker="worker-2"), claim)
+        assert not await log.claim(attempt, "another")
+    assert (await stored(pool)).worker == "worker-2"
 
 
 async def test_the_next_attempt_is_claimed_anew_and_a_run_that_ended_is_not(log: RunLog) -> None:
     claimed = run(status=RunStatus.RUNNING)
-    assert await log.claim(claimed)
-    assert await log.claim(replace(claimed, attempt_count=2))
-    assert not await log.claim(claimed)
+    assert await log.claim(claimed, "a")
+    assert await log.claim(replace(claimed, attempt_count=2), "b")
+    assert not await log.claim(claimed, "a")
     await log.write([run(attempt_count=2)], progress())
-    assert not await log.claim(replace(claimed, attempt_count=3))
+    assert not await log.claim(replace(claimed, attempt_count=2), "b")
+    assert not await log.claim(replace(claimed, attempt_count=3), "c")
 
 
 async def test_a_run_says_when_its_task_is_due_next(log: RunLog, pool: Pool) -> None:
@@ -413,7 +415,7 @@ async def test_output_that_is_slow_to_be_kept_holds_up_no_row_and_no_claim(
         await asyncio.sleep(0)  # all of them have begun
         async with asyncio.timeout(2):
             await log.write([run(1)])
-            assert await log.claim(run(2, RunStatus.RUNNING))
+            assert await log.claim(run(2, RunStatus.RUNNING), "a")
         assert not any(one.done() for one in said)
     await asyncio.gather(*said)
     async with connection(pool) as conn:
@@ -457,9 +459,9 @@ async def test_a_run_that_went_with_its_task_comes_back_with_it(log: RunLog, poo
 
 async def test_a_run_that_comes_back_with_its_task_can_be_claimed(log: RunLog, pool: Pool) -> None:
     await log.write([deleted()], progress())
-    assert not await log.claim(run(status=RunStatus.RUNNING))
-    assert await log.claim(run(status=RunStatus.RUNNING, task_version=2))
-    assert not await log.claim(run(status=RunStatus.RUNNING, task_version=2, worker="worker-2"))
+    assert not await log.claim(run(status=RunStatus.RUNNING), "a")
+    assert await log.claim(run(status=RunStatus.RUNNING, task_version=2), "b")
+    assert not await log.claim(run(status=RunStatus.RUNNING, task_version=2), "c")
     row = await stored(pool)
     assert (row.status, row.reason, row.task_version) == (RunStatus.RUNNING, None, 2)
 
@@ -479,7 +481,7 @@ async def test_a_run_that_was_asked_for_can_be_claimed(log: RunLog, pool: Pool) 
         await runs.insert_waiting(
             conn, TASK, 1, Trigger.MANUAL, [(waiting.run_id, waiting.due_at)], reason="why not"
         )
-    assert await log.claim(run(status=RunStatus.RUNNING))
+    assert await log.claim(run(status=RunStatus.RUNNING), "a")
     row = await stored(pool)
     assert (row.status, row.reason) == (RunStatus.RUNNING, "why not")
 
