@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,7 @@ def summary(kept: Kept) -> str:
         parts.append(_by_case(kept, "scale", "Tasks that only wait", _SCALE))
     if kept.of("log"):
         parts.append(_log(kept))
+    parts.append(_problems(kept))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -81,15 +83,24 @@ def _conditions(kept: Kept) -> str:
     given = "; ".join(dict.fromkeys(one.conditions for one in kept.records))
     loads = [one.load for one in kept.records]
     load = f"load {min(loads):.1f}-{max(loads):.1f} in the minute before each" if loads else ""
-    problems = [
-        f"- {one.case}, {OFFERS[one.side].title}: {text}"
-        for one in kept.records
-        for text in one.problems
+    return f"Measured {given}; {load}. Medians, with the range where there are more runs."
+
+
+def _problems(kept: Kept) -> str:
+    """What went wrong, each with all places and in how many runs."""
+    places: dict[str, Counter[str]] = {}
+    for one in kept.records:
+        for text in one.problems:
+            places.setdefault(text, Counter())[f"{one.case}, {OFFERS[one.side].title}"] += 1
+    rows = [
+        f"- {text}: " + "; ".join(place + _times(runs) for place, runs in found.items())
+        for text, found in places.items()
     ]
-    runs = [f"Measured {given}; {load}. Medians, with the range where there are more runs."]
-    if problems:
-        runs += ["", "What went wrong:", "", *problems]
-    return "\n".join(runs)
+    return "\n".join(["**What went wrong meanwhile**", "", *rows]) if rows else ""
+
+
+def _times(runs: int) -> str:
+    return "" if runs == 1 else f" ({runs} runs)"
 
 
 def _figure(name: str, digits: int, times: float = 1.0) -> Callable[[Sequence[Record]], str]:
@@ -98,6 +109,10 @@ def _figure(name: str, digits: int, times: float = 1.0) -> Callable[[Sequence[Re
         return found.text(digits) if found else ""
 
     return cell
+
+
+def _runs(records: Sequence[Record]) -> str:
+    return str(len(records))
 
 
 def _by_process(records: Sequence[Record]) -> str:
@@ -119,10 +134,12 @@ _FIRING: list[Column] = [
     ("by process", _by_process),
     ("a registration, ms", _figure("cpu registration", 1)),
     ("memory, MiB", _figure("memory", 0)),
+    ("runs", _runs),
 ]
 _REGISTRATION: list[Column] = [
     ("registered a second", _figure("registered", 0)),
     ("CPU a registration, ms", _figure("cpu registration", 1)),
+    ("runs", _runs),
 ]
 _SCALE: list[Column] = [
     ("memory, MiB", _figure("memory", 0)),
@@ -136,6 +153,7 @@ _SCALE: list[Column] = [
     ("its page, ms", _figure("page", 1)),
     ("start-up, s", _figure("start-up", 1)),
     ("registered a second", _figure("registered", 0)),
+    ("runs", _runs),
 ]
 
 

@@ -83,12 +83,14 @@ def test_figures_of_several_runs_are_kept_and_summed_up(tmp_path: Path) -> None:
     for p99 in (0.02, 0.04, 0.03):
         kept = Kept(file)
         figures = {**lags, "lag p99": p99}
-        kept.add(Record(part="herd", side="onthedot", case=case, figures=figures))
+        lost = ["9 firings are missing"] if p99 > 0.02 else []
+        kept.add(Record(part="herd", side="onthedot", case=case, figures=figures, problems=lost))
     kept.add(Record(part="herd", side="control", case=case, left_out="not today"))
     assert "Left out: bare Temporal: not today." in report.summary(Kept(file))
     kept.add(Record(part="herd", side="control", case=case, figures=lags))
     text = report.summary(Kept(file))
     assert "0.030 (0.020-0.040)" in text
+    assert f"\n- 9 firings are missing: {case}, Onthedot (2 runs)" in text
     assert "not today" not in text
     assert "p99 0.03 s" in (plot.lags(kept) or "")
 
