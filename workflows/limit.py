@@ -38,6 +38,7 @@ class LimitWorkflow:
         self._state = state
         self._news: list[TellOfPlace] = []  # that are to be told
         self._looks_often = False
+        self._looked_at = 0  # so many of the holders, the first ones, in this turn
         self._timer: asyncio.Task[None]
 
     @workflow.run
@@ -125,11 +126,17 @@ class LimitWorkflow:
         self._drop([one.ask for one in news if one.ask.run_id in gone])
 
     async def _look_at_holders(self) -> None:
-        """Free the places of those that nobody follows: their task's workflow was terminated."""
+        """Free the places of those that nobody follows: their task's workflow was terminated.
+
+        Where there are many, they are looked at by turns.
+        """
         before = workflow.now() - LOOK / 2
-        held = [one for one in self._state.held if one.since < before][:_SENT_AT_ONCE]
+        held = [one for one in self._state.held if one.since < before]
         if not held:
             return
+        first = self._looked_at if self._looked_at < len(held) else 0
+        held = held[first : first + _SENT_AT_ONCE]
+        self._looked_at = first + len(held)
         gone = await workflow.execute_local_activity_method(
             Limits.find_gone,
             held,

@@ -246,6 +246,22 @@ async def test_the_place_of_a_holder_that_is_gone_is_freed_in_time(on_stage: Sta
     assert started_at < freed_by + timedelta(seconds=5)
 
 
+async def test_where_many_hold_a_limit_each_of_them_is_looked_at(
+    on_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.limit._SENT_AT_ONCE", 1)
+    on_stage.scripted(then=lasting(hours=1))
+    async with on_stage.worker():
+        await on_stage.start(policies=limited(2))
+        await on_stage.minutes(1.2)
+        other = await start_other(on_stage, 1.5, {"crm": 2})
+        await on_stage.minutes(2.2)
+        assert (await standing(on_stage))[1] == [on_stage.run_id(2)]
+        await other.terminate("an operator's mistake")
+        await on_stage.minutes(3.5)
+        assert (await standing(on_stage))[0] == [on_stage.run_id(1), on_stage.run_id(2)]
+
+
 async def test_one_that_waits_and_is_gone_lets_the_next_one_in(on_stage: Stage) -> None:
     on_stage.scripted(lasting(seconds=90), then=GOOD)
     async with on_stage.worker():
