@@ -11,13 +11,15 @@ from psycopg.types.json import Jsonb
 
 from onthedot.database import queries
 from onthedot.database.pool import CHANNEL, Connection
-from onthedot.database.tasks import read_task
+from onthedot.database.tasks import TASK_COLUMNS, read_task
 from onthedot.errors import FieldError, InvalidInput, NotFound
 from onthedot.holidays import Calendar, CalendarDay, CalendarDefinition
 from onthedot.schedule.exclusion import write_spans
 from onthedot.task import OnceSchedule, Schedule, Task, as_json, as_stored, read_span
 
-_SQL = queries.load(Path(__file__).with_suffix(".sql"))
+_SQL = queries.load(
+    Path(__file__).with_suffix(".sql"), task=TASK_COLUMNS, calendar=queries.columns_of(Calendar)
+)
 
 #: So much of a task's stored definition may be days of calendars.
 MOST_BYTES = 32 * 1024
@@ -156,7 +158,7 @@ async def hold(conn: Connection, schedule: Schedule) -> bool:
 
 def _read(row: Mapping[str, Any]) -> Calendar:
     days = tuple(CalendarDay.model_validate(day) for day in row["days"])
-    return Calendar(days=days, **{name: value for name, value in row.items() if name != "days"})
+    return Calendar(**{**row, "days": days})
 
 
 def _columns(definition: CalendarDefinition) -> dict[str, Any]:

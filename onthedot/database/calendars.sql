@@ -4,22 +4,22 @@
 INSERT INTO calendars (name, title, days, created_at, created_by, updated_at, updated_by)
 VALUES (%(name)s, %(title)s, %(days)s, %(now)s, %(by)s, %(now)s, %(by)s)
 ON CONFLICT (name) DO NOTHING
-RETURNING *;
+RETURNING <calendar>;
 
 -- name: get_calendar
-SELECT * FROM calendars WHERE name = %(name)s;
+SELECT <calendar> FROM calendars WHERE name = %(name)s;
 
 -- name: lock_calendar
-SELECT * FROM calendars WHERE name = %(name)s FOR UPDATE;
+SELECT <calendar> FROM calendars WHERE name = %(name)s FOR UPDATE;
 
 -- name: list_calendars
-SELECT * FROM calendars WHERE name > %(after)s ORDER BY name LIMIT %(limit)s;
+SELECT <calendar> FROM calendars WHERE name > %(after)s ORDER BY name LIMIT %(limit)s;
 
 -- name: some_calendars
-SELECT * FROM calendars WHERE name = ANY(%(names)s);
+SELECT <calendar> FROM calendars WHERE name = ANY(%(names)s);
 
 -- name: hold_calendars
-SELECT * FROM calendars WHERE name = ANY(%(names)s) ORDER BY name FOR SHARE;
+SELECT <calendar> FROM calendars WHERE name = ANY(%(names)s) ORDER BY name FOR SHARE;
 
 -- name: known_names
 SELECT name FROM calendars ORDER BY name LIMIT 20;
@@ -29,19 +29,19 @@ UPDATE calendars SET
     title = %(title)s, days = %(days)s, version = version + 1,
     updated_at = %(now)s, updated_by = %(by)s
 WHERE name = %(name)s
-RETURNING *;
+RETURNING <calendar>;
 
 -- name: delete_calendar
 DELETE FROM calendars WHERE name = %(name)s;
 
 -- name: tasks_with_calendar
-SELECT * FROM tasks
+SELECT <task> FROM tasks
 WHERE spec #> '{schedule,exclude,calendars}' <> '[]' AND state <> 'deleted'
     AND spec #> '{schedule,exclude,calendars}' ? %(name)s
 ORDER BY id;
 
 -- name: lock_tasks_with_calendar
-SELECT * FROM tasks
+SELECT <task> FROM tasks
 WHERE spec #> '{schedule,exclude,calendars}' <> '[]' AND state <> 'deleted'
     AND spec #> '{schedule,exclude,calendars}' ? %(name)s
 ORDER BY id FOR UPDATE;

@@ -16,13 +16,13 @@ from onthedot.database import tasks
 from onthedot.database.pool import Connection
 from onthedot.database.queries import load
 from onthedot.database.runs import read_run
-from onthedot.database.tasks import Request, read_task
+from onthedot.database.tasks import TASK_COLUMNS, Request, read_task
 from onthedot.errors import FieldError, InvalidInput, NotFound
 from onthedot.run import Run, RunStatus, Trigger
 from onthedot.task import Task, TaskState
 from onthedot.versions import TaskVersion
 
-SQL = load(Path(__file__).with_suffix(".sql"))
+SQL = load(Path(__file__).with_suffix(".sql"), task=TASK_COLUMNS)
 
 TaskSort = Literal["next_due", "created", "name", "last_run"]
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 -- Reading for lists, counts and figures. {where} and {order} are put together in lists.py.
 
 -- name: list_tasks
-SELECT *, next_due_at <= now() AND EXISTS (
+SELECT <task>, next_due_at <= now() AND EXISTS (
     SELECT FROM runs WHERE runs.task_id = tasks.id AND runs.due_at = tasks.next_due_at) AS in_hand
 FROM tasks WHERE {where} ORDER BY {order} LIMIT {limit};
 
@@ -16,7 +16,7 @@ SELECT run_id, task_id, task_version, trigger, due_at, started_at, finished_at, 
 FROM runs WHERE {where} ORDER BY due_at DESC, run_id DESC LIMIT {limit};
 
 -- name: upcoming_tasks
-SELECT *, next_due_at <= now() AND EXISTS (
+SELECT <task>, next_due_at <= now() AND EXISTS (
     SELECT FROM runs WHERE runs.task_id = tasks.id AND runs.due_at = tasks.next_due_at) AS in_hand
 FROM tasks
 WHERE state = 'active' AND next_due_at < %(before)s

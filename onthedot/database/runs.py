@@ -13,22 +13,6 @@ from onthedot.errors import NotFound
 from onthedot.run import Attempt, Output, Run, RunStatus, Trigger, due_at_of
 from onthedot.task import Task
 
-SQL = queries.load(Path(__file__).with_suffix(".sql"))
-
-
-def read_run(row: dict[str, Any], attempts: Sequence[Attempt] = ()) -> Run:
-    """The run in a row of ``runs``."""
-    return Run(
-        trigger=Trigger(row["trigger"]),
-        status=RunStatus(row["status"]),
-        attempts=list(attempts),
-        output=None
-        if row["output"] is None
-        else Output(text=row["output"], size=row["output_size"] or 0),
-        **{name: row[name] for name in _PLAIN},
-    )
-
-
 _PLAIN = (
     "run_id",
     "task_id",
@@ -44,6 +28,21 @@ _PLAIN = (
     "asked_by",
     "arguments",
 )
+_COLUMNS = (*_PLAIN, "trigger", "status", "output", "output_size")
+SQL = queries.load(Path(__file__).with_suffix(".sql"), run=_COLUMNS)
+
+
+def read_run(row: dict[str, Any], attempts: Sequence[Attempt] = ()) -> Run:
+    """The run in a row of ``runs``."""
+    return Run(
+        trigger=Trigger(row["trigger"]),
+        status=RunStatus(row["status"]),
+        attempts=list(attempts),
+        output=None
+        if row["output"] is None
+        else Output(text=row["output"], size=row["output_size"] or 0),
+        **{name: row[name] for name in _PLAIN},
+    )
 
 
 async def get_run(conn: Connection, run_id: str) -> Run:

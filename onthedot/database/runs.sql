@@ -127,7 +127,7 @@ FROM unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS waiting (run_id,
 ON CONFLICT DO NOTHING;
 
 -- name: get_run
-SELECT * FROM runs WHERE due_at = %(due_at)s AND run_id = %(run_id)s;
+SELECT <run> FROM runs WHERE due_at = %(due_at)s AND run_id = %(run_id)s;
 
 -- name: get_attempts
 SELECT number, status, started_at, finished_at, worker, error FROM attempts
@@ -140,10 +140,10 @@ WHERE due_at = %(due_at)s AND run_id = %(run_id)s AND attempt = (
 ORDER BY position;
 
 -- name: some_runs
-SELECT runs.* FROM runs
-JOIN unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS wanted (run_id, due_at)
-  ON runs.due_at = wanted.due_at AND runs.run_id = wanted.run_id
-ORDER BY runs.due_at, runs.run_id;
+SELECT <run> FROM runs
+JOIN unnest(%(run_ids)s::text[], %(due_ats)s::timestamptz[]) AS wanted (id, due)
+  ON due_at = due AND run_id = id
+ORDER BY due_at, run_id;
 
 -- name: statuses_of_due_times
 -- What the log has of the due times of a task, whether they came by themselves or by a backfill.

@@ -16,8 +16,6 @@ from onthedot.run import RunStatus
 from onthedot.task import CatchUp, Pause, Task, TaskSpec, TaskState, as_json, as_stored
 from onthedot.versions import TaskVersion, What
 
-_SQL = queries.load(Path(__file__).with_suffix(".sql"))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -59,6 +57,40 @@ class Change:
         return not same or (before.reason, before.until) != (after.reason, after.until)
 
 
+_PLAIN = (
+    "id",
+    "version",
+    "engine_version",
+    "created_at",
+    "created_by",
+    "updated_at",
+    "updated_by",
+    "next_due_at",
+    "last_run_at",
+    "run_count",
+    "failure_count",
+)
+#: Those of a row of ``tasks``, as ``read_task`` wants it.
+TASK_COLUMNS = (
+    *_PLAIN,
+    "spec",
+    "state",
+    "last_status",
+    "pause_reason",
+    "paused_until",
+    "paused_at",
+    "paused_by",
+    "catch_up",
+    "let_finish",
+)
+_SQL = queries.load(
+    Path(__file__).with_suffix(".sql"),
+    task=TASK_COLUMNS,
+    request=queries.columns_of(Request),
+    version=queries.columns_of(TaskVersion),
+)
+
+
 def read_task(row: dict[str, Any]) -> Task:
     """The task in a row of ``tasks``."""
     state = TaskState(row["state"])
@@ -81,21 +113,6 @@ def _read_pause(row: dict[str, Any]) -> Pause:
         since=row["paused_at"],
         by=row["paused_by"],
     )
-
-
-_PLAIN = (
-    "id",
-    "version",
-    "engine_version",
-    "created_at",
-    "created_by",
-    "updated_at",
-    "updated_by",
-    "next_due_at",
-    "last_run_at",
-    "run_count",
-    "failure_count",
-)
 
 
 _BEYOND = 2**62  # no version comes so far
@@ -324,20 +341,16 @@ def _columns(spec: TaskSpec) -> dict[str, Any]:
 
 
 def _read_version(row: dict[str, Any]) -> TaskVersion:
-    return TaskVersion(
-        task_id=row["task_id"],
-        version=row["version"],
-        spec=TaskSpec.model_validate(row["spec"]),
-        state=TaskState(row["state"]),
-        what=What(row["what"]),
-        at=row["at"],
-        by=row["by"],
-        reason=row["reason"],
-    )
+    read = {
+        "spec": TaskSpec.model_validate(row["spec"]),
+        "state": TaskState(row["state"]),
+        "what": What(row["what"]),
+    }
+    return TaskVersion(**{**row, **read})
 
 
 def _read_request(row: dict[str, Any]) -> Request:
-    return Request(**{name: row[name] for name in Request.__slots__})
+    return Request(**row)
 
 
 async def _one(conn: Connection, name: str, /, **values: Any) -> dict[str, Any] | None:

@@ -20,10 +20,10 @@ WITH kept AS (
     INSERT INTO task_versions (task_id, version, spec, state, what, at, by)
     SELECT id, version, spec, state, 'registered', updated_at, updated_by FROM kept
 )
-SELECT *, pg_notify(%(channel)s, %(news)s) FROM kept;
+SELECT <task>, pg_notify(%(channel)s, %(news)s) FROM kept;
 
 -- name: get_task
-SELECT *, next_due_at <= now() AND EXISTS (
+SELECT <task>, next_due_at <= now() AND EXISTS (
     SELECT FROM runs WHERE runs.task_id = tasks.id AND runs.due_at = tasks.next_due_at) AS in_hand
 FROM tasks WHERE id = %(id)s;
 
@@ -41,15 +41,15 @@ WITH changed AS (
     INSERT INTO task_versions (task_id, version, spec, state, what, at, by, reason)
     SELECT id, version, spec, state, %(what)s, updated_at, updated_by, %(reason)s FROM changed
 )
-SELECT *, pg_notify(%(channel)s, %(news)s) FROM changed;
+SELECT <task>, pg_notify(%(channel)s, %(news)s) FROM changed;
 
 -- name: list_versions
-SELECT * FROM task_versions
+SELECT <version> FROM task_versions
 WHERE task_id = %(id)s AND version < %(before)s
 ORDER BY version DESC LIMIT %(limit)s;
 
 -- name: some_versions
-SELECT * FROM task_versions WHERE task_id = %(id)s AND version = ANY(%(versions)s);
+SELECT <version> FROM task_versions WHERE task_id = %(id)s AND version = ANY(%(versions)s);
 
 -- name: forget_versions
 DELETE FROM task_versions USING tasks
@@ -58,24 +58,24 @@ WHERE task_versions.task_id = tasks.id AND task_versions.at < %(before)s
 
 -- name: mark_taken
 WITH taken AS (
-    SELECT * FROM unnest(%(ids)s::text[], %(versions)s::bigint[]) AS taken (id, version)
+    SELECT * FROM unnest(%(ids)s::text[], %(versions)s::bigint[]) AS taken (task_id, taken_version)
 ), marked AS (
-    UPDATE tasks SET engine_version = taken.version
-    FROM taken WHERE tasks.id = taken.id AND tasks.engine_version < taken.version
+    UPDATE tasks SET engine_version = taken_version
+    FROM taken WHERE id = task_id AND engine_version < taken_version
 )
-SELECT tasks.* FROM tasks JOIN taken ON tasks.id = taken.id AND tasks.version > taken.version;
+SELECT <task> FROM tasks JOIN taken ON id = task_id AND version > taken_version;
 
 -- name: not_in_step
-SELECT * FROM tasks
+SELECT <task> FROM tasks
 WHERE engine_version < version AND updated_at < %(before)s AND id > %(after)s
 ORDER BY id LIMIT %(limit)s;
 
 -- name: open_tasks
-SELECT * FROM tasks WHERE state IN ('active', 'paused') AND id > %(after)s
+SELECT <task> FROM tasks WHERE state IN ('active', 'paused') AND id > %(after)s
 ORDER BY id LIMIT %(limit)s;
 
 -- name: some_tasks
-SELECT * FROM tasks WHERE id = ANY(%(ids)s);
+SELECT <task> FROM tasks WHERE id = ANY(%(ids)s);
 
 -- name: lock_follow_ups
 SELECT pg_advisory_xact_lock(hashtext('onthedot follow_ups'));
@@ -103,23 +103,23 @@ VALUES (%(id)s, %(task_id)s, %(kind)s, %(body)s, %(reason)s, %(by)s, %(now)s)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: get_request
-SELECT * FROM requests WHERE id = %(id)s;
+SELECT <request> FROM requests WHERE id = %(id)s;
 
 -- name: mark_sent
 UPDATE requests SET sent_at = now() WHERE id = %(id)s AND sent_at IS NULL;
 
 -- name: requests_not_sent
-SELECT * FROM requests
+SELECT <request> FROM requests
 WHERE sent_at IS NULL AND created_at < %(before)s
   AND (%(at)s::timestamptz IS NULL OR (created_at, id) > (%(at)s::timestamptz, %(at_id)s::text))
 ORDER BY created_at, id LIMIT %(limit)s;
 
 -- name: unsent_with_run
-SELECT * FROM requests
+SELECT <request> FROM requests
 WHERE task_id = %(task_id)s AND sent_at IS NULL AND body -> 'orders' @> %(orders)s LIMIT 1;
 
 -- name: list_requests
-SELECT * FROM requests
+SELECT <request> FROM requests
 WHERE task_id = %(task_id)s
   AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s::timestamptz, %(at_id)s::text))
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s;

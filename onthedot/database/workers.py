@@ -8,8 +8,6 @@ from pathlib import Path
 from onthedot.database import queries
 from onthedot.database.pool import Connection
 
-SQL = queries.load(Path(__file__).with_suffix(".sql"))
-
 #: Seconds between two signs of life of a worker.
 EVERY = 30.0
 #: One that has given none for so long is not shown, and a while later forgotten.
@@ -29,6 +27,9 @@ class Worker:
     seen_at: datetime | None = None  # by Postgres's clock; set by ``keep``
     clock_skew_ms: float  # its clock less Postgres's
     metrics_port: int | None = None
+
+
+SQL = queries.load(Path(__file__).with_suffix(".sql"), worker=queries.columns_of(Worker))
 
 
 async def keep(conn: Connection, worker: Worker) -> None:

@@ -12,7 +12,7 @@ ON CONFLICT (identity) DO UPDATE SET
     clock_skew_ms = excluded.clock_skew_ms, metrics_port = excluded.metrics_port;
 
 -- name: seen
-SELECT * FROM workers WHERE seen_at > now() - %(within)s ORDER BY identity;
+SELECT <worker> FROM workers WHERE seen_at > now() - %(within)s ORDER BY identity;
 
 -- name: forget
 DELETE FROM workers WHERE identity = %(identity)s;
