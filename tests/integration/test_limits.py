@@ -246,18 +246,27 @@ async def test_the_place_of_a_holder_that_is_gone_is_freed_in_time(on_stage: Sta
     assert started_at < freed_by + timedelta(seconds=5)
 
 
+async def lose_the_second(at: Stage, size: int) -> tuple[list[str], list[str]]:
+    """A run is due at 1, one of another task at 1.5, the next one at 2; the other task's
+    workflow is terminated at 2.2. Who held a place, and who waited for one, until then.
+    """
+    await at.start(policies=limited(size))
+    await at.minutes(1.2)
+    other = await start_other(at, 1.5, {"crm": size})
+    await at.minutes(2.2)
+    before = await standing(at)
+    await other.terminate("an operator's mistake")
+    return before
+
+
 async def test_where_many_hold_a_limit_each_of_them_is_looked_at(
     on_stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workflows.limit._SENT_AT_ONCE", 1)
     on_stage.scripted(then=lasting(hours=1))
     async with on_stage.worker():
-        await on_stage.start(policies=limited(2))
-        await on_stage.minutes(1.2)
-        other = await start_other(on_stage, 1.5, {"crm": 2})
-        await on_stage.minutes(2.2)
-        assert (await standing(on_stage))[1] == [on_stage.run_id(2)]
-        await other.terminate("an operator's mistake")
+        _, waited = await lose_the_second(on_stage, size=2)
+        assert waited == [on_stage.run_id(2)]
         await on_stage.minutes(3.5)
         assert (await standing(on_stage))[0] == [on_stage.run_id(1), on_stage.run_id(2)]
 
@@ -265,12 +274,8 @@ async def test_where_many_hold_a_limit_each_of_them_is_looked_at(
 async def test_one_that_waits_and_is_gone_lets_the_next_one_in(on_stage: Stage) -> None:
     on_stage.scripted(lasting(seconds=90), then=GOOD)
     async with on_stage.worker():
-        await on_stage.start(policies=limited())
-        await on_stage.minutes(1.2)
-        other = await start_other(on_stage, 1.5, {"crm": 1})
-        await on_stage.minutes(2.2)
-        assert len((await standing(on_stage))[1]) == 2
-        await other.terminate("an operator's mistake")
+        _, waited = await lose_the_second(on_stage, size=1)
+        assert len(waited) == 2
         await on_stage.minutes(2.8)
     second = on_stage.log.final[on_stage.run_id(2)].started_at
     assert second is not None
