@@ -209,6 +209,22 @@ async def test_no_page_is_wider_than_the_screen(web: Web, signed_in: SignedIn, w
             assert wide <= width, path
 
 
+async def test_the_figures_of_a_run_fit_into_their_cells(web: Web, signed_in: SignedIn) -> None:
+    await register(web, "hourly")
+    run_id = (await web("POST", "/api/v1/tasks/hourly/trigger")).json["run_id"]
+    async with signed_in() as context:
+        page = await context.new_page()
+        await page.goto(f"{web.url}/runs/{run_id}")
+        await expect(page.get_by_role("main").get_by_text("succeeded").first).to_be_visible()
+        for width in range(340, 1300, 40):
+            await page.set_viewport_size({"width": width, "height": 800})
+            over = await page.evaluate(
+                "[...document.querySelectorAll('.figures dd')]"
+                ".filter((one) => one.scrollWidth > one.clientWidth).length"
+            )
+            assert over == 0, width
+
+
 async def register(web: Web, task_id: str, *, every: str = "1h") -> None:
     task = {
         "id": task_id,
