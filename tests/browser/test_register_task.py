@@ -210,8 +210,8 @@ async def test_no_page_is_wider_than_the_screen(web: Web, signed_in: SignedIn, w
 
 
 async def test_the_figures_of_a_run_fit_into_their_cells(web: Web, signed_in: SignedIn) -> None:
-    await register(web, "hourly")
-    run_id = (await web("POST", "/api/v1/tasks/hourly/trigger")).json["run_id"]
+    await register(web, "figures")
+    run_id = (await web("POST", "/api/v1/tasks/figures/trigger")).json["run_id"]
     async with signed_in() as context:
         page = await context.new_page()
         await page.goto(f"{web.url}/runs/{run_id}")
@@ -223,6 +223,34 @@ async def test_the_figures_of_a_run_fit_into_their_cells(web: Web, signed_in: Si
                 ".filter((one) => one.scrollWidth > one.clientWidth).length"
             )
             assert over == 0, width
+
+
+async def test_the_log_is_live_again_once_it_is_filtered_from_an_older_page(
+    web: Web, signed_in: SignedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.pages.runs._PAGE", 1)
+
+    async def trigger() -> str:
+        run_id: str = (await web("POST", "/api/v1/tasks/looked-for/trigger")).json["run_id"]
+        return run_id
+
+    await register(web, "looked-for")
+    for _ in range(2):
+        await trigger()
+    async with signed_in() as context:
+        page = await context.new_page()
+        await page.goto(f"{web.url}/runs")
+        live = page.get_by_text("Live", exact=True)
+        await expect(live).to_be_visible()
+        await page.get_by_role("link", name="Next page").click()
+        await expect(page.get_by_role("link", name="Back to the newest")).to_be_visible()
+        await expect(live).to_be_hidden()
+        await page.get_by_label("Task").fill("looked-for")
+        await page.get_by_label("Task").press("Enter")
+        await expect(page.get_by_role("link", name="Back to the newest")).to_be_hidden()
+        await expect(live).to_be_visible()
+        row = page.locator(f'a[href="/runs/{await trigger()}"]').first
+        await expect(row).to_be_visible()
 
 
 async def register(web: Web, task_id: str, *, every: str = "1h") -> None:

@@ -57,7 +57,7 @@ async def list_runs(
         "runs",
         status=422 if errors else 200,
         section="/runs",
-        stream=None if cursor else "/events",
+        stream="/events",
         runs=found.items,
         names=names,
         with_task=True,
