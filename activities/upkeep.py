@@ -43,7 +43,7 @@ class UpkeepActivities:
 
     @activity.defn(name="compare")
     async def compare(self) -> int:
-        """How many tasks without a workflow, and deleted ones with one, were sent again."""
+        """How many tasks were sent again that differ from the open workflows."""
         with _counted("compare"):
             return _sent("compare", await self._keeper.compare(activity.heartbeat))
 

@@ -12,7 +12,7 @@ from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueResponse,
     GetSystemInfoRequest,
 )
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecution
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -26,7 +26,7 @@ from temporalio.service import KeepAliveConfig, RetryConfig, RPCError, RPCStatus
 from onthedot import tracing
 from onthedot.errors import EngineUnavailable
 from onthedot.settings import Settings
-from onthedot.task import TaskSpec, TaskState
+from onthedot.task import Task, TaskSpec, TaskState
 
 #: Workflows, and the runs of the queue ``default``, wait here.
 TASK_QUEUE = "onthedot"
@@ -115,9 +115,39 @@ def search_attribute_changes(spec: TaskSpec, state: TaskState) -> list[SearchAtt
     return [pair.key.value_set(pair.value) for pair in search_attributes(spec, state)]
 
 
-def memo(spec: TaskSpec, version: int) -> dict[str, Any]:
-    """What is kept beside a task's workflow, also when it continues as new."""
-    return {"name": spec.name, "version": version}
+def memo(spec: TaskSpec, version: int, changed_at: datetime | None) -> dict[str, Any]:
+    """What is kept beside a task's workflow, also when it continues as new.
+
+    ``changed_at`` (aware) is when the version was made.
+    """
+    kept: dict[str, Any] = {"name": spec.name, "version": version}
+    return kept if changed_at is None else {**kept, "changed_at": changed_at}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """Which version of its task a workflow follows, as its memo says."""
+
+    version: int
+    changed_at: datetime | None  # aware; None in workflows that did not write it down yet
+
+    def has(self, task: Task) -> bool:
+        """Whether it is this version, or one that came after it."""
+        in_time = self.changed_at is None or self.changed_at >= task.updated_at
+        return in_time and self.version >= task.version
+
+    def is_ahead_of(self, task: Task) -> bool:
+        """Whether it came after this version."""
+        later = self.changed_at is not None and self.changed_at > task.updated_at
+        return later or self.version > task.version
+
+
+async def followed(workflow: WorkflowExecution) -> Followed:
+    """Which version of its task this workflow follows."""
+    return Followed(
+        version=await workflow.memo_value("version", 0, type_hint=int),
+        changed_at=await workflow.memo_value("changed_at", None, type_hint=datetime),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,6 +238,31 @@ class Registration(Requests):
         """Send a task whose workflow may not know of it; False when the engine does not answer."""
         return (await self._hand_over(task, again=True)).in_step
 
+    async def has_lost_versions(self, task: Task) -> bool:
+        """Whether its last workflow had a version after this one; raise EngineUnavailable.
+
+        Where the row still stands so afterwards, Postgres has lost that version.
+        """
+        return await self._workflows.has_outrun(task)
+
+    async def renew(self, task: Task) -> bool:
+        """Have the workflow follow the task as it stands, though it had versions that are lost.
+
+        As a version of its own; False where the task was changed meanwhile, which is as good, or
+        the engine does not answer. Raise DatabaseUnavailable.
+        """
+        change = Change(
+            what=What.RESTORED,
+            spec=task.spec,
+            state=task.state,
+            pause=task.pause,
+            reason="later versions are lost",
+            catch_up=None if task.in_step else task.catch_up,
+            let_finish=task.let_finish,
+        )
+        after = await self._store(task, change, "upkeep", None, "")
+        return after is not None and (await self._hand_over(after, again=True)).in_step
+
     async def _defined(
         self, task: Task, spec: TaskSpec, what: What, reason: str | None = None
     ) -> Change:

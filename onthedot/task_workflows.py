@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from temporalio.client import (
     Client,
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -101,7 +102,7 @@ class TaskWorkflows:
                 task_queue=engine.TASK_QUEUE,
                 task_timeout=engine.TASK_TIMEOUT,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo=engine.memo(task.spec, task.version),
+                memo=engine.memo(task.spec, task.version, task.updated_at),
                 search_attributes=engine.search_attributes(task.spec, task.state),
                 static_summary=task.spec.name,
                 static_details=_details(task),
@@ -123,6 +124,7 @@ class TaskWorkflows:
             only=_only_occurrence(task),
             had_turn=await self._had_turn(task, cursor),
             paused_until=task.pause.until if task.pause else None,
+            changed_at=task.updated_at,
         )
 
     async def _had_turn(self, task: Task, after: datetime) -> list[datetime]:
@@ -142,7 +144,9 @@ class TaskWorkflows:
             catch_up=task.catch_up,
             let_finish=task.let_finish,
         )
-        return await self._update(task.id, f"version-{task.version}", TaskWorkflow.revise, desired)
+        # with its time: another version may have had its number, where Postgres has lost some
+        update_id = f"version-{task.version}-{task.updated_at.isoformat()}"
+        return await self._update(task.id, update_id, TaskWorkflow.revise, desired)
 
     async def _update(self, task_id: str, update_id: str, update: object, message: object) -> bool:
         """False when there is no open workflow; raise EngineUnavailable, also without workers."""
@@ -166,17 +170,31 @@ class TaskWorkflows:
             raise translate(error) from error
         return True
 
+    async def has_outrun(self, task: Task) -> bool:
+        """Whether its last workflow had a version that came after this one.
+
+        Where the row stands as it is here afterwards, Postgres has lost that version. Raise
+        EngineUnavailable.
+        """
+        found = await self._found(task.id)
+        return found is not None and (await engine.followed(found)).is_ahead_of(task)
+
     async def _has_taken(self, task: Task) -> bool:
         """Whether a workflow has this version, or had it and came to its end; no worker is needed."""
+        found = await self._found(task.id)
+        if found is None or found.status not in _IN_ORDER:
+            return False
+        return (await engine.followed(found)).has(task)
+
+    async def _found(self, task_id: str) -> WorkflowExecutionDescription | None:
+        """The task's last workflow."""
         await self._engine.connected()
         try:
-            found = await self._handle(task.id).describe(rpc_timeout=_RPC_TIMEOUT)
+            return await self._handle(task_id).describe(rpc_timeout=_RPC_TIMEOUT)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                return False
+                return None
             raise translate(error) from error
-        version = await found.memo_value("version", 0, type_hint=int)
-        return found.status in _IN_ORDER and version >= task.version
 
     def _handle(self, task_id: str) -> WorkflowHandle[TaskWorkflow, None]:
         return self._client.get_workflow_handle_for(TaskWorkflow.run, engine.workflow_id(task_id))

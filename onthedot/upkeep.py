@@ -11,7 +11,7 @@ from temporalio.service import RPCError
 from onthedot.database import runs as log
 from onthedot.database import tasks, workers
 from onthedot.database.pool import Connection, Pool, connection
-from onthedot.engine import Engine, translate, workflow_id
+from onthedot.engine import Engine, Followed, followed, translate, workflow_id
 from onthedot.errors import DatabaseUnavailable
 from onthedot.registration import Registration
 from onthedot.run import RunStatus
@@ -24,6 +24,8 @@ Item = TypeVar("Item")
 
 #: What is younger than this may still be on its way from the process that stored it.
 _SETTLED = timedelta(seconds=5)
+#: A task that has no workflow though it is older than this will get none by itself.
+_SURELY_STARTED = timedelta(minutes=1)
 _PAGE = 500
 _AT_ONCE = 20
 _MONTHS_AHEAD = 3
@@ -57,46 +59,59 @@ class Upkeep:
     async def compare(self, alive: Callable[[], None]) -> int:
         """Hold all tasks against the open workflows; how many tasks were sent again.
 
-        Those are tasks without a workflow, and deleted ones that have one.
+        Those are tasks without a workflow, deleted ones that have one, and those of which Postgres
+        has lost versions that their workflows have taken.
 
         Raise EngineUnavailable or DatabaseUnavailable.
         """
-        try:
-            open_ids = set()
-            query = "WorkflowType = 'Task' AND ExecutionStatus = 'Running'"
-            async for found in self._engine.client.list_workflows(query):
-                open_ids.add(found.id)
-                if len(open_ids) % _PAGE == 0:
-                    alive()
-        except RPCError as error:
-            raise translate(error) from error
-        sent = await self._tell_deleted(sorted(open_ids), alive)
+        found = await self._open_workflows(alive)
+        sent = await self._compare_open(found, alive)
         async for page in self._pages(
             lambda conn, after: tasks.open_tasks(conn, after=after, limit=_PAGE)
         ):
-            before = datetime.now(UTC) - timedelta(minutes=1)
-            lost = [
-                one
-                for one in page
-                if workflow_id(one.id) not in open_ids and one.updated_at < before
-            ]
-            if lost:
-                ids = [one.id for one in lost]
-                logger.warning("tasks without a workflow: %s", ids, extra={"task_ids": ids})
-            sent += await self._apply(lost, alive)
+            before = datetime.now(UTC) - _SURELY_STARTED
+            lost = [one for one in page if one.id not in found and one.updated_at < before]
+            _warn("tasks without a workflow", [one.id for one in lost])
+            sent += await self._for_all(self._start_again, lost, alive)
         return sent
 
-    async def _tell_deleted(self, open_ids: Sequence[str], alive: Callable[[], None]) -> int:
-        """Tell workflows that are open that their task was deleted."""
-        sent = 0
-        for start in range(0, len(open_ids), _PAGE):
-            ids = [one.removeprefix(workflow_id("")) for one in open_ids[start : start + _PAGE]]
+    async def _open_workflows(self, alive: Callable[[], None]) -> dict[str, Followed]:
+        """Which version each open workflow follows, by the id of its task."""
+        found: dict[str, Followed] = {}
+        query = "WorkflowType = 'Task' AND ExecutionStatus = 'Running'"
+        try:
+            async for one in self._engine.client.list_workflows(query):
+                found[one.id.removeprefix(workflow_id(""))] = await followed(one)
+                if len(found) % _PAGE == 0:
+                    alive()
+        except RPCError as error:
+            raise translate(error) from error
+        return found
+
+    async def _compare_open(self, found: dict[str, Followed], alive: Callable[[], None]) -> int:
+        """Bring open workflows in step with the rows of their tasks."""
+        sent, ids = 0, sorted(found)
+        for start in range(0, len(ids), _PAGE):
+            page = ids[start : start + _PAGE]
+            # read after the workflows: a row is never behind, unless Postgres has lost what it was
             async with connection(self._pool) as conn:
-                found = await tasks.some_tasks(conn, ids)
-            sent += await self._apply(
-                [task for task in found if task.state is TaskState.DELETED], alive
-            )
+                rows = {task.id: task for task in await tasks.some_tasks(conn, page)}
+            _warn("workflows without a task", [one for one in page if one not in rows])
+            behind = [task for task in rows.values() if found[task.id].is_ahead_of(task)]
+            _warn("tasks that are behind their workflows", [task.id for task in behind])
+            sent += await self._for_all(self._registration.renew, behind, alive)
+            deleted = [
+                task
+                for task in rows.values()
+                if task.state is TaskState.DELETED and task not in behind
+            ]
+            sent += await self._for_all(self._registration.apply_again, deleted, alive)
         return sent
+
+    async def _start_again(self, task: Task) -> bool:
+        if await self._registration.has_lost_versions(task):
+            return await self._registration.renew(task)
+        return await self._registration.apply_again(task)
 
     async def apply_retention(self) -> None:
         """Forget old keys, requests, versions and workers; make the log's months ahead, and drop
@@ -139,15 +154,20 @@ class Upkeep:
         async for page in self._pages(
             lambda conn, after: tasks.not_in_step(conn, before=before, after=after, limit=_PAGE)
         ):
-            sent += await self._apply(page, alive)
+            sent += await self._for_all(self._registration.apply_again, page, alive)
         return sent
 
-    async def _apply(self, found: Sequence[Task], alive: Callable[[], None]) -> int:
-        async def apply(task: Task) -> int:
+    async def _for_all(
+        self,
+        send: Callable[[Task], Awaitable[bool]],
+        found: Sequence[Task],
+        alive: Callable[[], None],
+    ) -> int:
+        async def one(task: Task) -> int:
             alive()
-            return await _sparing_others(task.id, self._registration.apply_again(task))
+            return await _sparing_others(task.id, send(task))
 
-        return await _some_at_once(apply, found)
+        return await _some_at_once(one, found)
 
     async def _send_requests(self, before: datetime, alive: Callable[[], None]) -> int:
         """Send what was asked of tasks, of each task in order until one is not taken."""
@@ -189,6 +209,11 @@ class Upkeep:
         if not task.in_step and not await self._registration.apply_again(task):
             return False
         return await self._registration.send(request)
+
+
+def _warn(of: str, task_ids: Sequence[str]) -> None:
+    if task_ids:
+        logger.warning("%s: %s", of, task_ids, extra={"task_ids": task_ids})
 
 
 def _by_task(requests: Iterable[tasks.Request]) -> list[list[tasks.Request]]:

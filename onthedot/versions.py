@@ -17,7 +17,7 @@ class What(StrEnum):
     PAUSED = "paused"  # or its pause got another reason or end
     RESUMED = "resumed"
     DELETED = "deleted"
-    RESTORED = "restored"  # the definition of an earlier version came back
+    RESTORED = "restored"  # an earlier one came back, by request or as later ones are lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,7 +177,7 @@ class Stage:
             KeepTask(task_id=self.task_id, spec=self.spec, **given),
             id=engine.workflow_id(self.task_id),
             task_queue=engine.TASK_QUEUE,
-            memo=engine.memo(self.spec, 1),
+            memo=engine.memo(self.spec, 1, None),
             search_attributes=engine.search_attributes(self.spec, given["state"]),
         )
 

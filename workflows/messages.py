@@ -46,11 +46,15 @@ class KeepTask:
     failures: int = 0  # runs that failed in a row
     follow_ups: list[StartFollowUps] = field(default_factory=list)  # that are to be started
     apart: list[KeepRun] = field(default_factory=list)  # that go on meanwhile
+    changed_at: datetime | None = None  # of the version; None: not told by who started it
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviseTask:
-    """The whole desired state of a task. A version that is not newer changes nothing."""
+    """The whole desired state of a task. A version that is not newer changes nothing.
+
+    Where Postgres has lost versions, others with their numbers are made later.
+    """
 
     version: int
     spec: TaskSpec

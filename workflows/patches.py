@@ -33,5 +33,7 @@ LITTLE_ROOM = "what may wait is bounded"
 IN_BYTES = "a history is too long by its bytes, too"
 #: At most sixteen runs are sent off in a workflow task.
 IN_BATCHES = "runs are sent off in batches"
+#: A change that was made later is taken though its number is not higher: Postgres had lost some.
+LATER_CHANGES = "a later change is newer, whatever its number"
 #: Upkeep does the rounds of a minute in one activity; before, each was an activity of its own.
 IN_STRETCHES = "upkeep in stretches"

@@ -35,6 +35,7 @@ class TaskWorkflow:
     def __init__(self, state: KeepTask) -> None:
         self._state = state
         self._revision: ReviseTask | None = None
+        self._by_time = False  # versions that this workflow had taken were lost
         self._beside = Beside()
         self._log = TaskLog(state)
         self._agenda = Agenda(state, self._log)
@@ -76,10 +77,13 @@ class TaskWorkflow:
     @workflow.update(description="Take over a newer version of the task's definition and state")
     async def revise(self, desired: ReviseTask) -> int:
         """Return the version that is in force; one that is not newer changes nothing."""
-        awaited = self._revision.version if self._revision else 0
-        if desired.version > max(self._state.version, awaited):
+        latest = self._revision or self._state
+        newer, at = desired.version > latest.version, latest.changed_at
+        if not newer and at is not None and desired.changed_at > at:
+            newer = self._by_time = workflow.patched(patches.LATER_CHANGES)
+        if newer:
             self._revision = desired
-        await workflow.wait_condition(lambda: self._state.version >= desired.version)
+        await workflow.wait_condition(lambda: self._follows(desired))
         return self._state.version
 
     @workflow.update(description="Start runs that were asked for")
@@ -101,6 +105,13 @@ class TaskWorkflow:
     @workflow.signal(name=TELL_OF_RUN, description="A workflow that makes a run tells of it")
     def hear_of_run(self, news: TellOfRun) -> None:
         self._runs.hear_of_run(news)
+
+    def _follows(self, desired: ReviseTask) -> bool:
+        """Whether that, or what came after it, is in force."""
+        at = self._state.changed_at
+        if self._by_time and at is not None:
+            return at >= desired.changed_at
+        return self._state.version >= desired.version
 
     async def _follow_agenda(self) -> None:
         """One step: make a plan, or wait for the next occurrence and have it run."""
@@ -192,7 +203,8 @@ class TaskWorkflow:
         anew = state.state is TaskState.DELETED
         if new_schedule or anew:
             state.cursor = desired.changed_at
-        state.version, state.spec, state.state = desired.version, desired.spec, desired.state
+        state.version, state.changed_at = desired.version, desired.changed_at
+        state.spec, state.state = desired.spec, desired.state
         state.paused_until = desired.paused_until if state.state is TaskState.PAUSED else None
         if resumes or anew:
             state.failures = 0
@@ -243,7 +255,7 @@ class TaskWorkflow:
         state = self._state
         changes = engine.search_attribute_changes(state.spec, state.state)
         workflow.upsert_search_attributes(changes)
-        workflow.upsert_memo(engine.memo(state.spec, state.version))
+        workflow.upsert_memo(engine.memo(state.spec, state.version, state.changed_at))
         until = f" until {state.paused_until:%Y-%m-%d %H:%M:%S}Z" if state.paused_until else ""
         self._describe(f"{state.state}{until}")
 
@@ -321,9 +333,10 @@ class TaskWorkflow:
         else:
             self._log.pack()
             self._runs.pack()
+            state = self._state
             # without one it would have that of its start again
-            memo = engine.memo(self._state.spec, self._state.version)
-            workflow.continue_as_new(self._state, memo=memo)
+            memo = engine.memo(state.spec, state.version, state.changed_at)
+            workflow.continue_as_new(state, memo=memo)
 
     async def _leave_out_overlapping(self) -> None:
         """What came due while a run filled the history had no place in a queue either."""

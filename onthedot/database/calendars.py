@@ -90,10 +90,8 @@ async def change_tasks(
     parts = [ids[start : start + _TOLD] for start in range(0, len(ids), _TOLD)]
     news = [json.dumps({"tasks": part, "runs": False}) for part in parts]
     await conn.execute(_SQL["tell_of_tasks"], {"channel": CHANNEL, "news": news})
-    versions = {row["id"]: row["version"] for row in rows}
-    return [
-        replace(task, version=versions[task.id], updated_at=now, updated_by=by) for task in changed
-    ]
+    stored = {row.pop("id"): row for row in rows}
+    return [replace(task, **stored[task.id], updated_by=by) for task in changed]
 
 
 async def days_of(conn: Connection, names: Iterable[str]) -> dict[str, tuple[CalendarDay, ...]]:

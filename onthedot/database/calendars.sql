@@ -57,7 +57,8 @@ GROUP BY named.name;
 WITH changed AS (
     UPDATE tasks SET
         spec = wanted.spec, state = wanted.state, next_due_at = wanted.next_due_at,
-        version = version + 1, updated_by = %(by)s, updated_at = %(now)s
+        version = version + 1, updated_by = %(by)s,
+        updated_at = greatest(%(now)s, updated_at + interval '1 microsecond')
     FROM unnest(%(ids)s::text[], %(specs)s::jsonb[], %(states)s::text[], %(due)s::timestamptz[])
         AS wanted (id, spec, state, next_due_at)
     WHERE tasks.id = wanted.id
@@ -66,7 +67,7 @@ WITH changed AS (
     INSERT INTO task_versions (task_id, version, spec, state, what, at, by, reason)
     SELECT id, version, spec, state, 'revised', updated_at, updated_by, %(reason)s FROM changed
 )
-SELECT id, version FROM changed;
+SELECT id, version, updated_at FROM changed;
 
 -- name: tell_of_tasks
 SELECT pg_notify(%(channel)s, news) FROM unnest(%(news)s::text[]) AS news;

@@ -1,4 +1,5 @@
--- The desired state. A change is guarded by the version that it was made from.
+-- The desired state. A change is guarded by the version that it was made from. Its time is after
+-- that of the one before, whatever the clocks say.
 
 -- name: insert_task
 WITH kept AS (
@@ -11,7 +12,7 @@ WITH kept AS (
         name = excluded.name, spec = excluded.spec, tags = excluded.tags, state = 'active',
         version = tasks.version + 1, created_by = excluded.created_by,
         created_at = excluded.created_at, updated_by = excluded.updated_by,
-        updated_at = excluded.updated_at,
+        updated_at = greatest(excluded.updated_at, tasks.updated_at + interval '1 microsecond'),
         next_due_at = excluded.next_due_at, last_run_at = NULL, last_status = NULL,
         run_count = 0, failure_count = 0, catch_up = NULL, let_finish = false
     WHERE tasks.state = 'deleted'
@@ -31,7 +32,8 @@ FROM tasks WHERE id = %(id)s;
 WITH changed AS (
     UPDATE tasks SET
         name = %(name)s, spec = %(spec)s, tags = %(tags)s, state = %(state)s,
-        version = version + 1, updated_by = %(by)s, updated_at = %(now)s,
+        version = version + 1, updated_by = %(by)s,
+        updated_at = greatest(%(now)s, updated_at + interval '1 microsecond'),
         next_due_at = %(next_due_at)s, pause_reason = %(pause_reason)s,
         paused_until = %(paused_until)s, paused_at = %(paused_at)s, paused_by = %(paused_by)s,
         catch_up = %(catch_up)s, let_finish = %(let_finish)s
@@ -62,6 +64,7 @@ WITH taken AS (
 ), marked AS (
     UPDATE tasks SET engine_version = taken_version
     FROM taken WHERE id = task_id AND engine_version < taken_version
+        AND taken_version <= version -- which may be lost
 )
 SELECT <task> FROM tasks JOIN taken ON id = task_id AND version > taken_version;
 

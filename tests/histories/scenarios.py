@@ -371,6 +371,22 @@ async def revised_late(stage: Stage) -> None:
 
 
 @scenario
+async def revised_after_a_loss(stage: Stage) -> None:
+    """The change has the number of the one before, which Postgres has lost."""
+    task_id = await stage.register("revised_after_a_loss", every(2))
+    await stage.wait_for(task_id, SUCCEEDED)
+    await _revise(stage.registration, task_id, name="lost")
+    stage.send_instead(
+        task_id, ReviseTask, lambda desired: replace(desired, version=desired.version - 1)
+    )
+    await _revise(stage.registration, task_id, name="kept")
+    count = len(await stage.rows(task_id))
+    rows = await stage.wait_for(task_id, SUCCEEDED, count=count + 2)
+    assert {run.task_version for run in rows[-2:]} == {2}, rows
+    await stage.delete(task_id)
+
+
+@scenario
 async def triggered_in_the_lead(stage: Stage) -> None:
     task_id = await stage.register_with_long_lead("triggered_in_the_lead", 9)
     await stage.wait_until_sent(task_id)

@@ -36,6 +36,7 @@ BY = "tester"
 @pytest.fixture(autouse=True)
 def _nothing_needs_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onthedot.upkeep._SETTLED", timedelta())
+    monkeypatch.setattr("onthedot.upkeep._SURELY_STARTED", timedelta())
 
 
 @pytest.fixture
@@ -447,8 +448,6 @@ async def test_a_task_whose_workflow_was_terminated_goes_on_where_its_log_stands
         await stage.wait_for(task_id, RunStatus.SUCCEEDED, count=2)
         await stage.engine.client.get_workflow_handle(f"task/{task_id}").terminate("lost")
         before = len(await stage.rows(task_id))
-        old = "UPDATE tasks SET updated_at = updated_at - interval '2 minutes' WHERE id = %s"
-        await _sql(stage, old, task_id)
 
         async def compared() -> bool:
             return await _upkeep(stage).compare(_alive) == 1
@@ -490,8 +489,6 @@ async def test_upkeep_that_somebody_has_ended_is_started_again(
 async def test_comparing_leaves_tasks_with_a_workflow_alone(stage: Stage) -> None:
     task_id = await stage.register(_id(), once_in(3600))
     await _marked(stage, task_id)
-    old = "UPDATE tasks SET updated_at = updated_at - interval '2 minutes' WHERE id = %s"
-    await _sql(stage, old, task_id)
 
     async def is_listed() -> bool:
         return await _workflows(stage, task_id) == 1

@@ -18,8 +18,9 @@ from tests.running import BAD, GOOD, TASK, Play, Stage, every, lasting, sent_fir
 from tests.services import assert_eventually
 from workflows import history as history_module
 from workflows import log as log_module
-from workflows.messages import KeepTask
+from workflows.messages import KeepTask, ReviseTask
 from workflows.runs import OVERLAP
+from workflows.task import TaskWorkflow
 
 
 async def test_a_one_time_task_runs_once_and_is_finished(on_stage: Stage) -> None:
@@ -287,6 +288,33 @@ async def test_a_version_that_is_not_newer_changes_nothing(on_stage: Stage) -> N
         assert await on_stage.revise(TaskState.DELETED) == 7
         await on_stage.minutes(1.5)
     assert on_stage.seen() == [(1, "succeeded", None)]
+
+
+async def test_of_changes_at_once_the_latest_is_in_force_though_its_number_is_lower(
+    on_stage: Stage,
+) -> None:
+    """Postgres has lost the versions up to 6 and given the number 4 again."""
+
+    def revise(version: int, seconds: float, name: str) -> asyncio.Task[int]:
+        desired = ReviseTask(
+            version=version,
+            spec=on_stage.spec.model_copy(update={"name": name}),
+            state=TaskState.ACTIVE,
+            changed_at=on_stage.began + timedelta(seconds=seconds),
+        )
+        return asyncio.create_task(on_stage.handle.execute_update(TaskWorkflow.revise, desired))
+
+    await on_stage.start(version=5, changed_at=on_stage.began)
+    lost = revise(6, 1, "lost")
+    await asyncio.sleep(0.5)  # the engine has it, and keeps it for a worker
+    kept = revise(4, 2, "kept")
+    await asyncio.sleep(0.5)
+    async with on_stage.worker():
+        assert await asyncio.wait_for(asyncio.gather(lost, kept), 20) == [4, 4]
+        assert await revise(3, 1.5, "older") == 4
+        assert await (await on_stage.handle.describe()).memo_value("name") == "kept"
+        assert await revise(5, 3, "next") == 5
+        assert await (await on_stage.handle.describe()).memo_value("name") == "next"
 
 
 async def test_a_deleted_task_ends(on_stage: Stage) -> None:
@@ -610,7 +638,11 @@ async def test_continuing_as_new_loses_nothing(
     filled = [run for run in on_stage.log.rows() if run.trigger is Trigger.BACKFILL]
     assert len(filled) == 60
     assert found.search_attributes["OnthedotState"] == ["active"]
-    assert await found.memo() == engine.memo(on_stage.spec, 2)
+    assert await found.memo_value("name") == "Another name"
+    followed = await engine.followed(found)
+    assert followed.version == 2
+    assert followed.changed_at
+    assert on_stage.begins_after(0.5) <= followed.changed_at < on_stage.begins_after(1)
 
 
 @pytest.mark.usefixtures("short_histories")
