@@ -25,7 +25,14 @@ from activities.pulse import HEARTBEAT_TIMEOUT, Pulse
 from activities.python import Functions
 from activities.rush import Rush
 from activities.shell import Processes
-from activities.watch import Watch, begun, passed_on_claim, tell_cut_off, tell_handed_back
+from activities.watch import (
+    MAY_HAVE_BEGUN,
+    Watch,
+    begun,
+    passed_on_claim,
+    tell_cut_off,
+    tell_handed_back,
+)
 from activities.workflow import Workflows
 from onthedot import duration, metrics
 from onthedot.errors import DatabaseUnavailable
@@ -93,7 +100,8 @@ class Executor:
                 if known := await self._own_rows.found(order):
                     return known
             if not watch.had_begun and (why := _why_missed(order)):
-                return replace(self._not_started(order, RunStatus.MISSED), remark=why)
+                remark = f"{why}; {MAY_HAVE_BEGUN}" if watch.follows_a_loss else why
+                return replace(self._not_started(order, RunStatus.MISSED), remark=remark)
             try:
                 await self._wait(order, pulse)
                 pulse.begin()

@@ -14,6 +14,8 @@ from onthedot.engine import queue_of
 from onthedot.run import Trigger
 
 _HANDED_BACK, _CUT_OFF, _BEGAN = "handed back", "cut off", "began"
+#: In the row of a run that is not started again: an action that takes a moment has said nothing.
+MAY_HAVE_BEGUN = "its worker was lost, and may have begun it"
 _LOST_BEFORE = "its worker was lost, and it was started again"
 _STOPPED_BEFORE = "its worker stopped, and it was started again"
 _GIVEN_BACK = {"HandedBack": "handed_back", "WorkerStopped": "worker_stopped"}

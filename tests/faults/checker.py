@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from activities.own_row import HEARD_LATE
+from activities.watch import MAY_HAVE_BEGUN
 from onthedot import schedule
 from onthedot.run import RunStatus, Trigger, due_at_of
 from onthedot.task import OverlapPolicy, TaskState
@@ -160,9 +161,18 @@ class _Checking:
             if row.task_id not in self._tasks or row.due_at > self._history.until:
                 continue
             self._often_enough(row, calls)
-            if not row.ran and row.status.is_final:
+            if not row.ran and row.status.is_final and not self._may_have_begun(row, calls):
                 what = f"{key} was seen at {at(calls[0].at)}: the log says {words([row])}"
                 self._blame(Broken.UNLOGGED, task_id, what)
+
+    def _may_have_begun(self, row: Row, calls: Sequence[Call]) -> bool:
+        """Whether its worker was lost as it began: nobody can tell the log, and it says so."""
+        says_so = row.status is RunStatus.MISSED and (row.reason or "").endswith(MAY_HAVE_BEGUN)
+        return says_so and any(
+            one.begun_at - _SAID_TO_BEGIN <= call.at <= one.ended_at
+            for one in self._history.outages
+            for call in calls
+        )
 
     def samples(self) -> None:
         """Rows move forward: waiting, running, final; and a final row stays as it is."""
@@ -310,14 +320,15 @@ class _Checking:
 
         Nor can a worker that is lost: the one that has the run next finds its row.
         """
-        if HEARD_LATE in (row.reason or ""):
-            return finished_at + PROMISED
         outages = [
             one.ended_at
             for one in self._history.outages
             if one.begun_at <= finished_at + _HEARD_OF and finished_at <= one.ended_at
         ]
-        return max([finished_at, *outages]) + _HEARD_OF + self._history.clocks_differ_by
+        could_be_told_at = max([finished_at, *outages])
+        if HEARD_LATE in (row.reason or ""):
+            return could_be_told_at + PROMISED
+        return could_be_told_at + _HEARD_OF + self._history.clocks_differ_by
 
     def _caught_up(
         self,

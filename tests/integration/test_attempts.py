@@ -485,6 +485,17 @@ async def test_what_comes_too_late_for_its_catch_up_policy_does_not_start(
         assert outcome.started_at is None
 
 
+async def test_what_comes_too_late_after_a_lost_worker_says_that_it_may_have_begun(
+    executing: Bench,
+) -> None:
+    """An action that takes a moment has not said so by a heartbeat."""
+    executing.environment.info = replace(executing.environment.info, attempt=2)
+    outcome = await executing.execute(python("mark", due_in=-11, catch_up=CatchUp(keep="none")))
+    assert (outcome.status, started) == (RunStatus.MISSED, [])
+    why = "outage; catch-up keeps none; its worker was lost, and may have begun it"
+    assert outcome.remark == why
+
+
 async def test_at_most_once_claims_the_run_before_it_starts(executing: Bench) -> None:
     wanted = python("mark", delivery="at_most_once")
     outcome = await executing.execute(wanted)

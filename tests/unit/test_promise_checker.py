@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from activities.own_row import HEARD_LATE
+from activities.watch import MAY_HAVE_BEGUN
 from onthedot.run import RunStatus, Trigger, requested_run_id, scheduled_run_id
 from onthedot.task import TaskSpec, TaskState
 from tests.faults.checker import check
@@ -262,6 +263,22 @@ def test_a_task_hears_late_that_its_run_ended_at_a_worker_that_was_lost() -> Non
     found = ran(5, lasts=1, reason=HEARD_LATE)
     assert not kinds(history(task(), found, overlapped(10), overlapped(15), until=15))
     assert kinds(history(task(), found, overlapped(20), until=20)) >= {Broken.NOT_RUN}
+    # in an outage nobody can tell it: ten seconds from its end
+    rows = [found, missed(10), caught_up(15, 6), overlapped(20)]
+    assert not kinds(history(task(), *rows, until=20, outages=out(6.2, 20)))
+    assert kinds(history(task(), *rows, until=20, outages=out(6.2, 9))) >= {Broken.NOT_RUN}
+
+
+def test_a_run_whose_worker_was_lost_as_it_began_is_seen_though_the_log_cannot_know() -> None:
+    says_so = not_run(5, RunStatus.MISSED, f"outage; catch-up keeps none; {MAY_HAVE_BEGUN}")
+    made, call = task(catch_up={"keep": "none"}), Call(key=says_so.run_id, at=after(5.01))
+    right = history(made, says_so, until=5, calls=[call], outages=out(5.1, 40))
+    assert not kinds(right)
+    silent = replace(says_so, reason="outage; catch-up keeps none")
+    assert kinds(replace(right, rows=[silent])) == {Broken.UNLOGGED}
+    long_before = [replace(call, at=after(5.01))]
+    later = replace(right, calls=long_before, outages=out(7.5, 40))
+    assert Broken.UNLOGGED in kinds(later)
 
 
 def test_a_run_that_queues_has_ten_seconds_from_the_end_of_the_one_before() -> None:
