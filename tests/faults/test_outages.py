@@ -41,6 +41,31 @@ async def test_what_was_due_while_no_worker_ran_is_caught_up(
 
 
 @pytest.mark.long
+async def test_all_workers_are_killed_just_as_runs_begin_that_are_not_caught_up(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    async with scenario(
+        "all workers SIGKILLed 20 ms after 20 runs were due, back after 15 s",
+        load="the mix, 20 tasks due at once; catch-up keeps none",
+        loses_attempts=True,
+        promise="none caught up; what had begun says that it may have",
+    ) as watch:
+        await watch.mix()
+        due_at = now() + timedelta(seconds=8)
+        once = {"kind": "once", "at": due_at.isoformat()}
+        for number in range(20):
+            policies = {"catch_up": {"keep": "none"}}
+            await watch.register(f"once-{number}", once, policies=policies)
+        await asyncio.sleep((due_at - now()).total_seconds() + 0.02)
+        async with watch.outage() as heals:
+            await asyncio.gather(*(worker.kill() for worker in cluster.workers))
+            await asyncio.sleep(15)
+            heals()
+            await asyncio.gather(*(worker.start() for worker in cluster.workers))
+        await asyncio.sleep(3)
+
+
+@pytest.mark.long
 async def test_occurrences_older_than_the_catch_up_window_are_missed(
     cluster: Cluster, scenario: Scenario
 ) -> None:
