@@ -238,12 +238,16 @@ class Registration(Requests):
         """Send a task whose workflow may not know of it; False when the engine does not answer."""
         return (await self._hand_over(task, again=True)).in_step
 
-    async def has_lost_versions(self, task: Task) -> bool:
-        """Whether its last workflow had a version after this one; raise EngineUnavailable.
+    async def start_again(self, task: Task) -> bool:
+        """Send a task that has no open workflow; False when the engine does not answer.
 
-        Where the row still stands so afterwards, Postgres has lost that version.
+        Where its last workflow had a version after this one, Postgres has lost that: ``renew`` it.
         """
-        return await self._workflows.has_outrun(task)
+        try:
+            outrun = await self._workflows.has_outrun(task)
+        except EngineUnavailable:
+            return False
+        return await (self.renew(task) if outrun else self.apply_again(task))
 
     async def renew(self, task: Task) -> bool:
         """Have the workflow follow the task as it stands, though it had versions that are lost.

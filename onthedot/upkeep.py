@@ -72,7 +72,7 @@ class Upkeep:
             before = datetime.now(UTC) - _SURELY_STARTED
             lost = [one for one in page if one.id not in found and one.updated_at < before]
             _warn("tasks without a workflow", [one.id for one in lost])
-            sent += await self._for_all(self._start_again, lost, alive)
+            sent += await self._for_all(self._registration.start_again, lost, alive)
         return sent
 
     async def _open_workflows(self, alive: Callable[[], None]) -> dict[str, Followed]:
@@ -97,21 +97,14 @@ class Upkeep:
             async with connection(self._pool) as conn:
                 rows = {task.id: task for task in await tasks.some_tasks(conn, page)}
             _warn("workflows without a task", [one for one in page if one not in rows])
-            behind = [task for task in rows.values() if found[task.id].is_ahead_of(task)]
-            _warn("tasks that are behind their workflows", [task.id for task in behind])
-            sent += await self._for_all(self._registration.renew, behind, alive)
-            deleted = [
-                task
-                for task in rows.values()
-                if task.state is TaskState.DELETED and task not in behind
-            ]
+            behind = {task.id for task in rows.values() if found[task.id].is_ahead_of(task)}
+            _warn("tasks that are behind their workflows", sorted(behind))
+            to_renew = [rows[one] for one in behind]
+            sent += await self._for_all(self._registration.renew, to_renew, alive)
+            others = [task for task in rows.values() if task.id not in behind]
+            deleted = [task for task in others if task.state is TaskState.DELETED]
             sent += await self._for_all(self._registration.apply_again, deleted, alive)
         return sent
-
-    async def _start_again(self, task: Task) -> bool:
-        if await self._registration.has_lost_versions(task):
-            return await self._registration.renew(task)
-        return await self._registration.apply_again(task)
 
     async def apply_retention(self) -> None:
         """Forget old keys, requests, versions and workers; make the log's months ahead, and drop

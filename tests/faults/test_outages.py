@@ -9,7 +9,15 @@ import pytest
 
 from tests.faults.cluster import Cluster
 from tests.faults.conftest import Scenario
-from tests.faults.watch import now
+from tests.faults.watch import Watch, now
+
+
+async def lose_all_workers(cluster: Cluster, watch: Watch, *, seconds: float) -> None:
+    async with watch.outage() as heals:
+        await asyncio.gather(*(worker.kill() for worker in cluster.workers))
+        await asyncio.sleep(seconds)
+        heals()
+        await asyncio.gather(*(worker.start() for worker in cluster.workers))
 
 
 @pytest.mark.long
@@ -32,11 +40,7 @@ async def test_what_was_due_while_no_worker_ran_is_caught_up(
             once = {"kind": "once", "at": (now() + timedelta(seconds=20)).isoformat()}
             await watch.register(f"once-{number}", once, policies=policies)
         await asyncio.sleep(6)
-        async with watch.outage() as heals:
-            await asyncio.gather(*(worker.kill() for worker in cluster.workers))
-            await asyncio.sleep(30)
-            heals()
-            await asyncio.gather(*(worker.start() for worker in cluster.workers))
+        await lose_all_workers(cluster, watch, seconds=30)
         await asyncio.sleep(8)
 
 
@@ -57,11 +61,7 @@ async def test_all_workers_are_killed_just_as_runs_begin_that_are_not_caught_up(
             policies = {"catch_up": {"keep": "none"}}
             await watch.register(f"once-{number}", once, policies=policies)
         await asyncio.sleep((due_at - now()).total_seconds() + 0.02)
-        async with watch.outage() as heals:
-            await asyncio.gather(*(worker.kill() for worker in cluster.workers))
-            await asyncio.sleep(15)
-            heals()
-            await asyncio.gather(*(worker.start() for worker in cluster.workers))
+        await lose_all_workers(cluster, watch, seconds=15)
         await asyncio.sleep(3)
 
 
@@ -80,11 +80,7 @@ async def test_occurrences_older_than_the_catch_up_window_are_missed(
             every = {"kind": "interval", "every": "4s"}
             await watch.register(f"often-{number}", every, policies=policies)
         await asyncio.sleep(6)
-        async with watch.outage() as heals:
-            await asyncio.gather(*(worker.kill() for worker in cluster.workers))
-            await asyncio.sleep(45)
-            heals()
-            await asyncio.gather(*(worker.start() for worker in cluster.workers))
+        await lose_all_workers(cluster, watch, seconds=45)
         await asyncio.sleep(8)
 
 

@@ -114,6 +114,16 @@ class Stage:
         async with connection(self.pool) as conn:
             return await tasks.get_task(conn, task_id)
 
+    async def marked(self, task_id: str) -> Task:
+        """The task, once it is written down that the engine has taken it."""
+
+        async def is_marked() -> Task | None:
+            task = await self.task(task_id)
+            return task if task.in_step else None
+
+        task: Task = await assert_eventually(is_marked)
+        return task
+
     async def rows(self, task_id: str) -> list[Run]:
         """The rows of the log for a task, by due time."""
         query = "SELECT * FROM runs WHERE task_id = %s ORDER BY due_at, run_id"

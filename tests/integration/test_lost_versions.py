@@ -58,17 +58,6 @@ async def loss(stage: Stage, task_id: str) -> AsyncIterator[None]:
         await each("INSERT INTO {table} SELECT * FROM {kept}")
 
 
-async def marked(stage: Stage, task_id: str) -> Task:
-    """The task, once it is written down that the engine has taken it."""
-
-    async def is_marked() -> Task | None:
-        task = await stage.task(task_id)
-        return task if task.in_step else None
-
-    task: Task = await assert_eventually(is_marked)
-    return task
-
-
 async def rename(stage: Stage, task_id: str, name: str) -> Task:
     spec = (await stage.task(task_id)).spec.model_copy(update={"name": name})
     return await stage.registration.revise(task_id, spec, by=BY)
@@ -98,9 +87,9 @@ async def test_a_task_in_a_new_database_takes_over_the_workflow_that_has_its_id(
             await stage.register(task_id, every(1), shell("echo old"))
             await stage.wait_for(task_id, RunStatus.SUCCEEDED)
             await rename(stage, task_id, "old")
-            await marked(stage, task_id)
+            await stage.marked(task_id)
         await stage.register(task_id, every(1), shell("echo new"))
-        task = await marked(stage, task_id)
+        task = await stage.marked(task_id)
         assert task.version == 1
 
         async def said_since() -> list[str]:
@@ -113,7 +102,7 @@ async def test_a_task_in_a_new_database_takes_over_the_workflow_that_has_its_id(
 
 async def test_a_change_after_a_loss_is_taken_at_once(stage: Stage) -> None:
     task_id = await stage.register(new_id(), once_in(3600))
-    await marked(stage, task_id)
+    await stage.marked(task_id)
     async with stage.worker():
         async with loss(stage, task_id):
             await rename(stage, task_id, "lost")
@@ -132,7 +121,7 @@ async def test_comparing_lets_a_workflow_follow_its_task_again(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     task_id = await stage.register(new_id(), every(1))
-    await marked(stage, task_id)
+    await stage.marked(task_id)
     async with stage.worker():
         async with loss(stage, task_id):
             await stage.registration.pause(task_id, by=BY)
@@ -155,7 +144,7 @@ async def test_comparing_lets_a_workflow_follow_its_task_again(
 
 async def test_comparing_brings_a_task_back_whose_deletion_was_lost(stage: Stage) -> None:
     task_id = await stage.register(new_id(), every(1))
-    await marked(stage, task_id)
+    await stage.marked(task_id)
     async with stage.worker():
         async with loss(stage, task_id):
             await stage.delete(task_id)
@@ -171,7 +160,7 @@ async def test_comparing_brings_a_task_back_whose_deletion_was_lost(stage: Stage
 
 async def test_comparing_does_not_run_a_task_again_whose_end_was_lost(stage: Stage) -> None:
     task_id = await stage.register(new_id(), once_in(2))
-    await marked(stage, task_id)
+    await stage.marked(task_id)
     async with stage.worker():
         async with loss(stage, task_id):
             await stage.wait_for_state(task_id, TaskState.FINISHED)

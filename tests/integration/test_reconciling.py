@@ -69,17 +69,6 @@ async def _sql(stage: Stage, statement: str, *values: object) -> None:
         assert changed.rowcount == 1
 
 
-async def _marked(stage: Stage, task_id: str) -> Task:
-    """The task, once it is written down that the engine has taken it."""
-
-    async def is_marked() -> Task | None:
-        task = await stage.task(task_id)
-        return task if task.in_step else None
-
-    task: Task = await assert_eventually(is_marked)
-    return task
-
-
 async def _workflows(stage: Stage, task_id: str) -> int:
     """How many workflows the task has had."""
     found = stage.engine.client.list_workflows(f"WorkflowId = 'task/{task_id}'")
@@ -142,11 +131,11 @@ async def test_a_task_registered_while_the_engine_is_away_runs_when_it_is_back(
 
 async def test_a_lost_mark_starts_no_second_workflow(stage: Stage) -> None:
     task_id = await stage.register(_id(), once_in(3))
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
     before = (await _describe(stage, task_id)).run_id
     await _sql(stage, "UPDATE tasks SET engine_version = 0 WHERE id = %s", task_id)
     assert await _reconcile(stage) == 1
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
     async with stage.worker():
         await stage.wait_for(task_id, RunStatus.SUCCEEDED)
         await stage.ended(task_id)
@@ -162,28 +151,28 @@ async def test_a_mark_lost_until_the_task_was_over_does_not_run_it_again(stage: 
         lost = "UPDATE tasks SET engine_version = 0, state = 'active' WHERE id = %s"
         await _sql(stage, lost, task_id)
         assert await _reconcile(stage) == 1
-        await _marked(stage, task_id)
+        await stage.marked(task_id)
         assert (await _describe(stage, task_id)).run_id == before
         assert len(await stage.rows(task_id)) == 1
 
 
 async def test_a_deletion_reaches_a_workflow_whose_start_was_not_marked(stage: Stage) -> None:
     task_id = await stage.register(_id(), once_in(3600))
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
     await _sql(stage, "UPDATE tasks SET engine_version = 0 WHERE id = %s", task_id)
     async with stage.worker():
         await stage.registration.delete(task_id, by=BY)
         await stage.ended(task_id)
-    assert (await _marked(stage, task_id)).state is TaskState.DELETED
+    assert (await stage.marked(task_id)).state is TaskState.DELETED
 
 
 async def test_a_change_whose_sending_was_lost_is_sent_again(stage: Stage) -> None:
     task_id = await stage.register(_id(), every(3600))
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
     await _sql(stage, "UPDATE tasks SET version = 2, state = 'paused' WHERE id = %s", task_id)
     async with stage.worker():
         assert await _reconcile(stage) == 1
-        assert (await _marked(stage, task_id)).engine_version == 2
+        assert (await stage.marked(task_id)).engine_version == 2
 
         async def knows() -> bool:
             return await (await _describe(stage, task_id)).memo_value("version") == 2
@@ -198,7 +187,7 @@ async def test_a_change_that_comes_after_the_only_occurrence_does_not_run_it_aga
 ) -> None:
     ran = tmp_path / "ran"
     task_id = await stage.register(_id(), once_in(2), shell(f"echo x >> {ran}"))
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
     change = "UPDATE tasks SET version = 2, state = %s, updated_at = now() WHERE id = %s"
     await _sql(stage, change, str(state), task_id)
     async with stage.worker():
@@ -232,7 +221,7 @@ async def test_a_request_whose_workflow_ended_as_it_was_told_is_sent_again(
 ) -> None:
     """No workflow takes it, and none can be started beside the one that has just begun."""
     task_id = await stage.register(_id(), every(3600))
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
 
     async def not_found(*_: object) -> bool:
         return False
@@ -326,7 +315,7 @@ async def test_changes_that_are_not_taken_do_not_hold_requests_up(
     stuck = await stage.register(_id(), every(3600))
     good = await stage.register(_id(), every(3600))
     for task_id in (stuck, good):
-        await _marked(stage, task_id)
+        await stage.marked(task_id)
     await stage.registration.storing_only().pause(stuck, by=BY)
     await _asked(stage, good)
 
@@ -347,7 +336,7 @@ async def test_a_request_does_not_overtake_the_change_before_it(
     stage: Stage, sent: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id = await stage.register(_id(), every(3600))
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
     task = await stage.task(task_id)
     await stage.registration.storing_only().revise(
         task_id, task.spec.model_copy(update={"name": "revised"}), by=BY
@@ -488,7 +477,7 @@ async def test_upkeep_that_somebody_has_ended_is_started_again(
 
 async def test_comparing_leaves_tasks_with_a_workflow_alone(stage: Stage) -> None:
     task_id = await stage.register(_id(), once_in(3600))
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
 
     async def is_listed() -> bool:
         return await _workflows(stage, task_id) == 1
@@ -532,7 +521,7 @@ async def _one_task_with_a_workflow(stage: Stage) -> None:
         rows = await (await conn.execute("SELECT id FROM tasks")).fetchall()
     assert len(rows) == 1
     task_id = rows[0]["id"]
-    await _marked(stage, task_id)
+    await stage.marked(task_id)
 
     async def has_one() -> bool:
         return await _workflows(stage, task_id) == 1

@@ -276,9 +276,8 @@ def test_a_run_whose_worker_was_lost_as_it_began_is_seen_though_the_log_cannot_k
     assert not kinds(right)
     silent = replace(says_so, reason="outage; catch-up keeps none")
     assert kinds(replace(right, rows=[silent])) == {Broken.UNLOGGED}
-    long_before = [replace(call, at=after(5.01))]
-    later = replace(right, calls=long_before, outages=out(7.5, 40))
-    assert Broken.UNLOGGED in kinds(later)
+    long_before_the_outage = replace(right, outages=out(7.5, 40))
+    assert Broken.UNLOGGED in kinds(long_before_the_outage)
 
 
 def test_a_run_that_queues_has_ten_seconds_from_the_end_of_the_one_before() -> None:
